@@ -1,1 +1,1 @@
-
+"""Words that every room shares: dtypes, sizes, expressions, layouts, errors, knobs."""
