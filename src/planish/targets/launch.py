@@ -19,9 +19,7 @@ from planish.targets.link import Library
 
 _PAGE = mmap.PAGESIZE
 _PROTECT_NONE = 0
-PHASE = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
-)
+PHASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 @dataclass(frozen=True)
