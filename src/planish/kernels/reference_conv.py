@@ -1,0 +1,55 @@
+"""The contractions in NumPy: convolution of any rank, batched matmul, attention."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from planish.kernels.workload import Workload
+
+
+def conv(workload: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """[N, O, *out] for x [N, C, *spatial] and w [O, C/group, *kernel], before any rounding."""
+    x, w = _wide(inputs[0]), _wide(inputs[1])
+    rank = x.ndim - 2
+    strides, dilations = workload.ints("strides"), workload.ints("dilations")
+    pads, group = workload.ints("pads"), int(str(workload.attr("group")))
+    kernel = w.shape[2:]
+    x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
+    spans = [dilation * (k - 1) + 1 for k, dilation in zip(kernel, dilations, strict=True)]
+    out = [
+        (size - span) // stride + 1
+        for size, span, stride in zip(x.shape[2:], spans, strides, strict=True)
+    ]
+    batch, per_group = x.shape[0], w.shape[1]
+    x = x.reshape(batch, group, per_group, *x.shape[2:])
+    w = w.reshape(group, w.shape[0] // group, per_group, *kernel)
+    total = np.zeros((batch, *w.shape[:2], int(np.prod(out))), x.dtype)
+    for tap in itertools.product(*map(range, kernel)):
+        window = tuple(
+            slice(k * dilation, k * dilation + stride * (n - 1) + 1, stride)
+            for k, dilation, stride, n in zip(tap, dilations, strides, out, strict=True)
+        )
+        pixels = x[(slice(None),) * 3 + window].reshape(batch, group, per_group, -1)
+        total += np.matmul(w[(slice(None),) * 3 + tap], pixels)
+    return total.reshape(batch, -1, *out)
+
+
+def matmul(_: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """[*batch, M, N] for a [*batch, M, K] and b [*batch, K, N], before any rounding."""
+    return np.matmul(_wide(inputs[0]), _wide(inputs[1]))
+
+
+def attention(workload: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """softmax(q · kᵀ · scale) · v, before any rounding."""
+    q, k, v = map(_wide, inputs[:3])
+    score = np.matmul(q, np.swapaxes(k, -1, -2)) * float(str(workload.attr("scale")))
+    score = np.exp(score - score.max(axis=-1, keepdims=True))
+    return np.matmul(score / score.sum(axis=-1, keepdims=True), v)
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """float64 for floats, int64 for the rest."""
+    return array.astype(np.int64 if array.dtype.kind in "iub" else np.float64)
