@@ -135,19 +135,23 @@ def _combine(stage: Stage, raw: np.ndarray, keep: int) -> np.ndarray:
     real = flat.dtype.kind == "f" or stage.dtype.is_float
     if stage.combiner in ("sum", "prod"):
         wide = np.float64 if real else stage.dtype.numpy
-        return (np.sum if stage.combiner == "sum" else np.prod)(flat, axis=-1, dtype=wide)
+        return np.asarray(
+            (np.sum if stage.combiner == "sum" else np.prod)(flat, axis=-1, dtype=wide)
+        )
     if stage.combiner in ("max", "min"):
         wide = flat.astype(np.float64) if real else flat
         edge = _edge(stage, highest=stage.combiner == "min")
-        return (np.max if stage.combiner == "max" else np.min)(wide, axis=-1, initial=edge)
+        return np.asarray(
+            (np.max if stage.combiner == "max" else np.min)(wide, axis=-1, initial=edge)
+        )
     if stage.combiner == "or":
-        return np.any(flat, axis=-1)
+        return np.asarray(np.any(flat, axis=-1))
     if stage.combiner.startswith("arg"):
         wide = flat.astype(np.float64) if real else flat
         best = np.argmax if "max" in stage.combiner else np.argmin
         if stage.combiner.endswith("_last"):
-            return flat.shape[-1] - 1 - best(wide[..., ::-1], axis=-1)
-        return best(wide, axis=-1)
+            return np.asarray(flat.shape[-1] - 1 - best(wide[..., ::-1], axis=-1))
+        return np.asarray(best(wide, axis=-1))
     raise VerifyError(f"no combiner {stage.combiner!r}")
 
 

@@ -39,7 +39,7 @@ def conv(workload: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
 
 def matmul(_: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
     """[*batch, M, N] for a [*batch, M, K] and b [*batch, K, N], before any rounding."""
-    return np.matmul(_wide(inputs[0]), _wide(inputs[1]))
+    return np.asarray(np.matmul(_wide(inputs[0]), _wide(inputs[1])))
 
 
 def attention(workload: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -47,7 +47,7 @@ def attention(workload: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
     q, k, v = map(_wide, inputs[:3])
     score = np.matmul(q, np.swapaxes(k, -1, -2)) * float(str(workload.attr("scale")))
     score = np.exp(score - score.max(axis=-1, keepdims=True))
-    return np.matmul(score / score.sum(axis=-1, keepdims=True), v)
+    return np.asarray(np.matmul(score / score.sum(axis=-1, keepdims=True), v))
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

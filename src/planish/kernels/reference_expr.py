@@ -109,7 +109,7 @@ def _gather(
         inside.append(np.clip(i, 0, max(extent - 1, 0)))
     if not array.size:
         return np.zeros(np.broadcast_shapes(*(i.shape for i in at)), array.dtype)
-    return array[tuple(inside)]
+    return np.asarray(array[tuple(inside)])
 
 
 def _apply(fn: str, args: list[np.ndarray], dtype: DType) -> np.ndarray:
@@ -132,7 +132,7 @@ def cast_array(array: np.ndarray, dtype: DType) -> np.ndarray:
     """Convert with the rules of `cast`."""
     source = DType.from_numpy(array.dtype)
     if dtype is DType.BOOL:
-        return array != array.dtype.type(0)
+        return np.asarray(array != array.dtype.type(0))
     if source.is_float and dtype.is_integer:
         wide = np.trunc(array.astype(np.float64))
         limits = np.iinfo(dtype.numpy)
@@ -182,7 +182,8 @@ def _shift(left: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         x, by = a.astype(unsigned), b.astype(unsigned)
         wide = by >= 8 * a.dtype.itemsize
         by = np.where(wide, 0, by).astype(unsigned)
-        return np.where(wide, 0, x << by if left else x >> by).astype(unsigned).view(a.dtype)
+        shifted = np.where(wide, 0, x << by if left else x >> by)
+        return np.asarray(shifted.astype(unsigned).view(a.dtype))
 
     return run
 
