@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from planish.kernels.cpu import conv_direct, matmul_packed
 from planish.kernels.kernel import Kernel
 
-KERNELS: tuple[Kernel, ...] = ()
+KERNELS: tuple[Kernel, ...] = (
+    conv_direct.KERNEL,
+    matmul_packed.KERNEL,
+)

@@ -1,0 +1,348 @@
+"""The function around the register tiles: units of work, which tile where, reductions, stores.
+
+A unit is a strip of neighbouring tiles times a block of output channels. Units are numbered so that
+those which share weights or inputs in the cache follow each other:
+
+    for each chunk of strips:  for each block of channels:  for each strip of the chunk
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planish.base.shapes import Dim, ceildiv, is_static, product
+from planish.kernels.cpu.contraction import Contraction, Window
+from planish.kernels.cpu.frame import Frame
+from planish.kernels.cpu.pack import Block, Columns, channel_blocks
+from planish.kernels.cpu.tile import Tile, reduce_steps
+from planish.kernels.cpu.tile_store import TileStore
+from planish.kernels.cpu.tiling import Kind, Segment, Tiling, segments, tile_axis
+from planish.kernels.kernel import Phase, Source
+from planish.targets.cpu import CpuTarget
+from planish.targets.ir import Int, Module, Val, i64
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a config says about the code.
+
+    Attributes:
+        mr: Pixels of a tile along the last axis, at most.
+        rows: Pixels of a tile along the axis before it, at most.
+        nr: Vectors of output channels of a tile, at most.
+        strip: Tiles of a unit.
+        chunk: Strips that share a pass over the weights; 0 for all.
+        unroll: Reduction steps in the body of a loop.
+    """
+
+    mr: int
+    rows: int
+    nr: int
+    strip: int
+    chunk: int
+    unroll: int
+
+
+def emit_contraction(problem: Contraction, shape: Shape, target: CpuTarget, symbol: str) -> Source:
+    """The source of a layer."""
+    return _Writer(problem, shape, target, symbol).source()
+
+
+class _Writer:
+    """Writes one phase."""
+
+    def __init__(self, problem: Contraction, shape: Shape, target: CpuTarget, symbol: str) -> None:
+        self.problem, self.shape, self.target, self.symbol = problem, shape, target, symbol
+        self.module = Module()
+        self.frame = Frame(self.module, symbol, problem.workload)
+        self.f = self.frame.f
+        self.blocks = channel_blocks(problem, target.lanes(), shape.nr)
+        self.static = isinstance(problem.windows[-1].extent, int)
+        lengths = (shape.rows, shape.mr) if shape.rows > 1 else (shape.mr,)
+        tiled = problem.windows[-len(lengths) :]
+        self.tilings: tuple[Tiling, ...] = ()
+        if self.static:
+            self.tilings = tuple(map(tile_axis, tiled, lengths))
+        self.tiles: Dim = ceildiv(problem.windows[-1].extent, shape.mr)
+        outer: list[Dim] = [w.extent for w in problem.windows[:-1]]
+        if self.static:
+            self.tiles = self.tilings[-1].count
+            if len(self.tilings) > 1:
+                outer[-1] = self.tilings[0].count
+        self.strips: tuple[Dim, ...] = (*outer, ceildiv(self.tiles, shape.strip))
+
+    def source(self) -> Source:
+        """The whole module."""
+        strips = product(self.strips)
+        units = strips * len(self.blocks)
+        self.frame.prepare([*self.problem.dims(), *self.strips, strips, units, self.tiles])
+        self.weights = self.frame.inputs[1]
+        with self.frame.units() as unit:
+            block, strip = self._place(unit, strips)
+            self._unit(block, strip)
+        return Source(self.module.text(), (Phase(self.symbol, units),))
+
+    # ---- units ----------------------------------------------------------------------------------
+
+    def _place(self, unit: Val, strips: Dim) -> tuple[Val, Val]:
+        """The block of channels and the strip of a unit."""
+        f, count = self.f, len(self.blocks)
+        chunk = self.shape.chunk
+        total = self.frame.size(strips)
+        if chunk == 0 or (isinstance(strips, int) and chunk >= strips):
+            return f.udiv(unit, total), f.urem(unit, total)
+        if chunk == 1:
+            return f.urem(unit, count), f.udiv(unit, count)
+        number, rest = f.udiv(unit, chunk * count), f.urem(unit, chunk * count)
+        length = f.min(i64(chunk), f.sub(total, f.mul(number, chunk)))
+        return f.udiv(rest, length), f.add(f.mul(number, chunk), f.urem(rest, length))
+
+    def _unit(self, block: Val, strip: Val) -> None:
+        """One strip times one block of channels."""
+        f, frame = self.f, self.frame
+        group, weights, channel, output, form = self._block_facts(block)
+        x = f.offset(
+            frame.inputs[0],
+            f.mul(group, f.mul(frame.size(self.problem.x_channel), 4 * self.problem.channels)),
+        )
+        at = frame.split(strip, self.strips)
+        first = f.mul(at[-1], self.shape.strip)
+        last = f.min(f.add(first, self.shape.strip), frame.size(self.tiles))
+        for number, columns in enumerate(self._forms()):
+            part = _Part(columns, x, f.offset(frame.inputs[1], f.mul(weights, 4)), output, channel)
+            with f.when(f.icmp("eq", form, number)), f.loop(first, last) as loop:
+                self._tile(part, [*at[:-1], loop.index])
+
+    def _forms(self) -> list[Columns]:
+        """The different ways in which blocks lie in vectors."""
+        return list(dict.fromkeys(block.columns for block in self.blocks))
+
+    def _block_facts(self, number: Val) -> list[Val]:
+        """Group, offset of weights, first channel, output and form of a block."""
+        forms = self._forms()
+
+        def facts(block: Block) -> tuple[int, ...]:
+            form = forms.index(block.columns)
+            return block.group, block.weights, block.channel, block.output, form
+
+        rows = list(map(facts, self.blocks))
+        if len(rows) == 1:
+            return [i64(fact) for fact in rows[0]]
+        table = self.module.constant("i64", [str(fact) for row in rows for fact in row])
+        row = self.f.offset(table, self.f.mul(number, 8 * len(rows[0])))
+        found = []
+        for column, values in enumerate(zip(*rows, strict=True)):
+            same = len(set(values)) == 1
+            at = self.f.offset(row, 8 * column)
+            found.append(i64(values[0]) if same else self.f.load("i64", at))
+        return found
+
+    # ---- tiles ----------------------------------------------------------------------------------
+
+    def _tile(self, part: _Part, at: Sequence[Val]) -> None:
+        """The tile at a position: tile numbers along the tiled axes, indices along the others."""
+        if not self.static:
+            self._symbolic_tile(part, at)
+            return
+        f = self.f
+        outer = list(at[: len(at) - len(self.tilings)])
+        tiles = at[len(outer) :]
+        starts = [
+            f.add(f.mul(tile, tiling.short), f.min(tile, tiling.longer))
+            for tile, tiling in zip(tiles, self.tilings, strict=True)
+        ]
+        for kinds in itertools.product(*(tiling.kinds for tiling in self.tilings)):
+            condition = self._is_kind(kinds, tiles)
+            if condition is None:
+                self._static_tile(part, [*outer, *starts], kinds)
+                continue
+            with f.when(condition):
+                self._static_tile(part, [*outer, *starts], kinds)
+
+    def _is_kind(self, kinds: Sequence[Kind], tiles: Sequence[Val]) -> Val | None:
+        """Whether the tile is of these kinds; None when every tile is."""
+        f = self.f
+        condition: Val | None = None
+        for kind, tile, tiling in zip(kinds, tiles, self.tilings, strict=True):
+            if len(tiling.kinds) == 1:
+                continue
+            either: Val | None = None
+            for begin, end in kind.ranges:
+                test = f.icmp("ult", f.sub(tile, begin), end - begin)
+                either = test if either is None else f.binary("or", either, test)
+            if either is not None:
+                condition = either if condition is None else f.binary("and", condition, either)
+        return condition
+
+    def _static_tile(self, part: _Part, origin: Sequence[Val], kinds: Sequence[Kind]) -> None:
+        windows = self.problem.windows
+        outer = len(windows) - len(kinds)
+        deltas = [
+            (0,) * outer + place
+            for place in itertools.product(*(range(kind.length) for kind in kinds))
+        ]
+        runs = segments(
+            tuple(kinds), windows[outer:], self.problem.channels, self.problem.x_channel
+        )
+        self._compute(part, origin, deltas, outer, runs)
+
+    def _symbolic_tile(self, part: _Part, at: Sequence[Val]) -> None:
+        """A tile of an axis whose extent is a run-time size: whole, or pixel by pixel."""
+        f, frame, window = self.f, self.frame, self.problem.windows[-1]
+        mr = self.shape.mr
+        start = f.mul(at[-1], mr)
+        stop = f.min(f.add(start, mr), frame.size(window.extent))
+        whole = f.icmp("eq", f.sub(stop, start), mr)
+        if window.padded:
+            first = f.sub(f.mul(start, window.stride), window.before)
+            reach = (mr - 1) * window.stride + (window.taps - 1) * window.dilation
+            inside = f.icmp("slt", f.add(first, reach), frame.size(window.size))
+            whole = f.binary("and", whole, inside)
+            whole = f.binary("and", whole, f.icmp("sge", first, 0))
+        outer = len(self.problem.windows) - 1
+        kind = Kind(mr, (tuple(range(mr)),) * window.taps, ())
+        runs = segments((kind,), (window,), self.problem.channels, self.problem.x_channel)
+        yes, no, done = f.label("whole"), f.label("pixels"), f.label("done")
+        f.branch_if(whole, yes, no)
+        f.start(yes)
+        deltas = [(0,) * outer + (p,) for p in range(mr)]
+        self._compute(part, [*at[:-1], start], deltas, outer, runs)
+        f.branch(done)
+        f.start(no)
+        with f.loop(start, stop) as loop:
+            one = [Segment(0, 0, self.problem.channels, (0,))]
+            self._compute(part, [*at[:-1], loop.index], [(0,) * (outer + 1)], outer + 1, one)
+        f.branch(done)
+        f.start(done)
+
+    # ---- one tile -------------------------------------------------------------------------------
+
+    def _compute(
+        self,
+        part: _Part,
+        origin: Sequence[Val],
+        deltas: Sequence[tuple[int, ...]],
+        looped: int,
+        runs: Sequence[Segment],
+    ) -> None:
+        """Reduce and store a tile.
+
+        Args:
+            part: The block of channels.
+            origin: Pixel indices of the tile's first pixel.
+            deltas: Distance of each pixel from it.
+            looped: Number of leading axes whose taps are loops with run-time bounds.
+            runs: The reduction over the other axes and the channels.
+        """
+        f, frame, windows = self.f, self.frame, self.problem.windows
+        x = part.x
+        for window, index in zip(windows, origin, strict=True):
+            first = f.sub(f.mul(index, window.stride), window.before)
+            x = f.offset(x, f.mul(first, f.mul(frame.size(window.x), 4)))
+        pixels = tuple(self._input_offset(delta) for delta in deltas)
+        tile = Tile(part.columns, pixels, self.shape.unroll)
+        loops = [
+            (window, index)
+            for window, index in zip(windows[:looped], origin, strict=False)
+            if window.taps > 1 or window.padded
+        ]
+        sums = self._reduce(tile, tile.zeros(), loops, runs, x, part.weights)
+        self._store(part, origin, deltas, sums)
+
+    def _input_offset(self, delta: tuple[int, ...]) -> Int:
+        """Bytes from the input of a tile's first pixel to that of the pixel at a distance."""
+        f = self.f
+        total = i64(0)
+        for distance, window in zip(delta, self.problem.windows, strict=True):
+            step = f.mul(self.frame.size(window.x * window.stride), 4)
+            total = f.add(total, f.mul(step, distance))
+        return total
+
+    def _reduce(
+        self,
+        tile: Tile,
+        sums: list[Val],
+        loops: Sequence[tuple[Window, Val]],
+        runs: Sequence[Segment],
+        x: Val,
+        weights: Val,
+    ) -> list[Val]:
+        f, frame = self.f, self.frame
+        row = tile.columns.width * 4
+        if not loops:
+            step = f.mul(frame.size(self.problem.x_channel), 4)
+            for run in runs:
+                moved = f.offset(x, f.mul(self._tap_offset(run.x), 4))
+                at = f.offset(weights, run.weights * row)
+                sums = reduce_steps(
+                    f, self.target, tile, sums, moved, at, run.steps, step, run.pixels
+                )
+            return sums
+        window, index = loops[0]
+        inner = self.problem.taps
+        for other in self.problem.windows[: self.problem.windows.index(window) + 1]:
+            inner //= other.taps
+        low, high = self._tap_range(window, index)
+        with f.loop(low, high, init=sums) as loop:
+            distance = f.mul(frame.size(window.x), 4 * window.dilation)
+            moved = f.offset(x, f.mul(loop.index, distance))
+            at = f.offset(weights, f.mul(loop.index, inner * self.problem.channels * row))
+            loop.carry(self._reduce(tile, loop.carried, loops[1:], runs, moved, at))
+        return loop.results
+
+    def _tap_offset(self, offset: Dim) -> Val:
+        """A tap's offset along the static axes; symbolic where an input stride is."""
+        return self.frame.size(offset)
+
+    def _tap_range(self, window: Window, index: Val) -> tuple[Val, Val]:
+        """The taps of a pixel that lie inside the input, half-open."""
+        f = self.f
+        if not window.padded:
+            return i64(0), i64(window.taps)
+        first = f.sub(window.before, f.mul(index, window.stride))
+        beyond = f.add(first, self.frame.size(window.size))
+
+        def clamp(distance: Val) -> Val:
+            positive = f.max(distance, i64(0))
+            taps = f.udiv(f.add(positive, window.dilation - 1), window.dilation)
+            return f.min(taps, i64(window.taps))
+
+        return clamp(first), clamp(beyond)
+
+    def _store(
+        self,
+        part: _Part,
+        origin: Sequence[Val],
+        deltas: Sequence[tuple[int, ...]],
+        sums: Sequence[Val],
+    ) -> None:
+        """Finish a tile of whichever output the block belongs to."""
+        f = self.f
+        outputs = dict.fromkeys(b.output for b in self.blocks if b.columns == part.columns)
+        for output in outputs:
+            store = TileStore(
+                self.frame, self.problem, output, part.columns, origin, deltas, part.channel
+            )
+            if len(outputs) == 1:
+                store.run(sums)
+                continue
+            with f.when(f.icmp("eq", part.output, output)):
+                store.run(sums)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The block of channels that a tile computes, at run time."""
+
+    columns: Columns
+    x: Val  # input of its group
+    weights: Val  # its packed weights
+    output: Val
+    channel: Val  # first channel within the output
+
+
+def static_pixels(problem: Contraction) -> bool:
+    """True when every pixel axis is constant."""
+    return is_static(w.extent for w in problem.windows)

@@ -1,0 +1,24 @@
+"""Which operands the f32 contraction templates take."""
+
+from __future__ import annotations
+
+from planish.base.dtypes import DType
+from planish.base.shapes import is_static
+from planish.kernels.workload import Workload
+
+
+def refuse_operands(w: Workload) -> str | None:
+    """Why the f32 templates cannot take the operands; None when they can.
+
+    Any strides are taken. Symbolic sizes may stand in the batch and pixel axes.
+    """
+    if any(operand.dtype is not DType.F32 for operand in (*w.inputs[:2], *w.outputs)):
+        return "an operand or an output is not f32"
+    if not w.inputs[1].const:
+        return "the weights are not constant, so they cannot be packed"
+    channel_axis = 1 if w.op == "conv" else len(w.outputs[0].shape) - 1
+    if not is_static(output.shape[channel_axis] for output in w.outputs):
+        return "the number of output channels is symbolic"
+    if any(not is_static(operand.strides) for operand in w.inputs if operand.const):
+        return "a constant has symbolic strides"
+    return None
