@@ -1,12 +1,12 @@
 """The native driver: every worker walks its own table of calls, meeting the others at barriers.
 
 Worker 0 is the thread that calls `RUN`; the others sit inside `WORK`, which returns only after
-`STOP`. A waiting worker spins, then yields its core, then sleeps in the kernel, so that a short wait
-costs a tenth of a microsecond and a long one costs no CPU.
+`STOP`. A waiting worker spins, then yields its core, then sleeps in the kernel, so that a short
+wait costs a tenth of a microsecond and a long one costs no CPU.
 
-    control block   one for each team of workers, layout in `CONTROL`, starts zeroed, 64-byte aligned
-    job             `JOB_BYTES` for each worker: table, entries in it, private scratch, stamps or 0
-    table entry     `ENTRY_BYTES`: function or 0, args, begin, end, flags (1: a barrier comes first)
+    control block   one for a team of workers, layout in `CONTROL`; starts zeroed, 64-byte aligned
+    job             `JOB_BYTES` for each worker: table, its entries, private scratch, stamps or 0
+    table entry     `ENTRY_BYTES`: function or 0, args, begin, end, flags (1: a barrier first)
     stamps          two i64 an entry, nanoseconds: before and after the call (profiling)
 
 A barrier counts arrivals; the last one to arrive starts the next phase. Whoever sleeps announces it
@@ -64,21 +64,19 @@ class _System:
     kernel: str  # what the triple's system part contains
     futex: int  # number of the futex system call; 0: none, sleep by polling
     clock: int  # number of the monotonic clock
-    pause: str  # instruction that tells the core it is spinning; "" for none
+    pause: str  # intrinsic that tells the core it is spinning; "" for none
+    pause_args: tuple[int, ...]
 
 
-_PAUSE = {
-    "x86_64": "call void @llvm.x86.sse2.pause()",
-    "aarch64": "call void @llvm.aarch64.isb(i32 15)",
-}
+_X86_PAUSE = ("llvm.x86.sse2.pause", ())
+_ARM_PAUSE = ("llvm.aarch64.isb", (15,))
 _SYSTEMS = (
-    _System("x86_64", "linux", 202, 1, _PAUSE["x86_64"]),
-    _System("aarch64", "linux", 98, 1, _PAUSE["aarch64"]),
-    _System("x86_64", "darwin", 0, 6, _PAUSE["x86_64"]),
-    _System("aarch64", "darwin", 0, 6, _PAUSE["aarch64"]),
-    _System("arm64", "darwin", 0, 6, _PAUSE["aarch64"]),
+    _System("x86_64", "linux", 202, 1, *_X86_PAUSE),
+    _System("aarch64", "linux", 98, 1, *_ARM_PAUSE),
+    _System("x86_64", "darwin", 0, 6, *_X86_PAUSE),
+    _System("arm64", "darwin", 0, 6, *_ARM_PAUSE),
 )
-_OTHER = _System("", "", 0, 1, "")
+_OTHER = _System("", "", 0, 1, "", ())
 
 
 @functools.cache
@@ -105,10 +103,9 @@ def driver_text(target: CpuTarget) -> str:
 
 def _system(triple: str) -> _System:
     machine, _, rest = triple.partition("-")
+    kernel = "darwin" if "darwin" in rest or "macos" in rest else rest
     for row in _SYSTEMS:
-        if row.machine == machine and (
-            row.kernel in rest or (row.kernel == "darwin" and "macos" in rest)
-        ):
+        if row.machine == machine and row.kernel in kernel:
             return row
     return _OTHER
 
@@ -134,7 +131,7 @@ def _field(f: Function, control: Val, name: str) -> Val:
 
 
 def _emit_clock(module: Module, system: _System) -> None:
-    """i64 clock(): monotonic nanoseconds."""
+    """`i64 clock_ns()`: monotonic nanoseconds."""
     f = module.function("clock_ns", [], returns="i64", internal=True, inline=False)
     parts = f.variable("i64", 2, align=16)
     f.call("clock_gettime", "i32", [integer(system.clock, "i32"), parts])
@@ -143,7 +140,7 @@ def _emit_clock(module: Module, system: _System) -> None:
 
 
 def _emit_sleep(module: Module, system: _System) -> None:
-    """void sleep(word*, i32 expected): returns some time after the word differs, or for no reason."""
+    """`sleep_on(word*, i32 expected)` returns after the word differs, or earlier."""
     f = module.function(
         "sleep_on", [("ptr", "word"), ("i32", "expected")], internal=True, inline=False
     )
@@ -155,7 +152,7 @@ def _emit_sleep(module: Module, system: _System) -> None:
 
 
 def _emit_wake(module: Module, system: _System) -> None:
-    """void wake(word*): ends the sleep of everyone on the word. Call it after the word changed."""
+    """`wake_all(word*)` ends all sleep on the word. Call it after the word changed."""
     f = module.function("wake_all", [("ptr", "word")], internal=True)
     f.line("fence seq_cst")
     sleepers = _load(f, f.offset(f.params["word"], _SLEEPERS), "seq_cst")
@@ -175,7 +172,7 @@ def _futex(f: Function, system: _System, operation: int, value: Val) -> None:
 
 
 def _emit_wait(module: Module, system: _System) -> None:
-    """void wait(control*, word*, i32 expected): returns when the word differs (acquire)."""
+    """`wait_change(control*, word*, i32 expected)` returns when the word differs (acquire)."""
     f = module.function(
         "wait_change",
         [("ptr", "control"), ("ptr", "word"), ("i32", "expected")],
@@ -197,8 +194,7 @@ def _emit_wait(module: Module, system: _System) -> None:
     f.branch_if(f.icmp("ne", _load(f, word, "acquire"), expected), done, again)
     f.start(again)
     if system.pause:
-        module.declare(*_pause_signature(system))
-        f.line(system.pause)
+        f.call(system.pause, "void", [integer(arg, "i32") for arg in system.pause_args])
     count = f.add(f.load("i64", spins), 1)
     f.store(count, spins)
     f.branch_if(f.icmp("slt", count, _SPINS), spin, timed)
@@ -235,14 +231,8 @@ def _emit_wait(module: Module, system: _System) -> None:
     f.ret()
 
 
-def _pause_signature(system: _System) -> tuple[str, str, list[str]]:
-    head, _, args = system.pause.partition("@")
-    name, _, rest = args.partition("(")
-    return name, "void", ["i32"] if rest.startswith("i32") else []
-
-
 def _emit_barrier(module: Module) -> None:
-    """void barrier(control*, i32 workers, i1 stay): arrive, and stay until all have, or go on."""
+    """`meet(control*, i32 workers, i1 stay)`: arrive; stay until all have, or go on at once."""
     f = module.function(
         "meet", [("ptr", "control"), ("i32", "workers"), ("i1", "stay")], internal=True
     )
@@ -272,7 +262,7 @@ def _emit_barrier(module: Module) -> None:
 
 
 def _emit_execute(module: Module) -> None:
-    """void execute(control*, job of this worker*, i32 workers): walk the table."""
+    """`execute(control*, job of this worker*, i32 workers)` walks the table."""
     f = module.function(
         "execute", [("ptr", "control"), ("ptr", "job"), ("i32", "workers")], internal=True
     )
