@@ -419,10 +419,11 @@ class Function:
             f"i32 {element_bytes(value.ty)}, {mask.ty} {mask.ref})"
         )
 
-    def prefetch(self, pointer: Val, locality: int = 3) -> None:
-        """Ask for a cache line that will be read; 3 is the nearest cache."""
+    def prefetch(self, pointer: Val, locality: int = 3, *, write: bool = False) -> None:
+        """Ask for a cache line that will be read or written; 3 is the nearest cache."""
         self.module.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
-        self.line(f"call void @llvm.prefetch.p0(ptr {pointer.ref}, i32 0, i32 {locality}, i32 1)")
+        how = f"i32 {int(write)}, i32 {locality}, i32 1"
+        self.line(f"call void @llvm.prefetch.p0(ptr {pointer.ref}, {how})")
 
     def variable(self, ty: str, count: int = 1, align: int = 64) -> Val:
         """Stack memory made in the entry block; LLVM turns single values into registers."""
