@@ -216,6 +216,39 @@ def substitute(dim: Dim, env: Mapping[str, Dim]) -> Dim:
     return total
 
 
+def lower_bound(dim: Dim, least: Callable[[str], int]) -> int | None:
+    """A number that a size is never below, where one is easily found.
+
+    Args:
+        dim: The size.
+        least: The smallest value, 0 or more, of a symbol.
+    """
+    if isinstance(dim, int):
+        return dim
+    total = 0
+    for monomial, factor in dim.terms:
+        for atom in monomial:
+            bound = least(atom) if isinstance(atom, str) else _call_bound(atom, least)
+            if bound is None or bound < 0 or factor < 0:
+                return None
+            factor *= bound
+        total += factor
+    return total
+
+
+def _call_bound(atom: _Call, least: Callable[[str], int]) -> int | None:
+    a, b = lower_bound(atom.a, least), lower_bound(atom.b, least)
+    if atom.fn == "max":
+        return max((bound for bound in (a, b) if bound is not None), default=None)
+    if a is None or b is None:
+        return None
+    if atom.fn == "min":
+        return min(a, b)
+    if b < 1 or (atom.fn == "floordiv" and a < 0):
+        return None
+    return a // atom.b if atom.fn == "floordiv" and isinstance(atom.b, int) else 0
+
+
 def parse_dim(text: str) -> Dim:
     """Read a size back from its text, e.g. "2*N+floordiv(H,2)".
 

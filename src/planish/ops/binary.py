@@ -1,0 +1,212 @@
+"""Functions of two or more elements with broadcasting: arithmetic, comparison, logic, bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+
+from planish.base.dtypes import DType
+from planish.base.errors import ModelError
+from planish.base.expr import Const, Expr, call
+from planish.ops.checks import (
+    BOOL,
+    FLOATS,
+    INTEGERS,
+    NUMBERS,
+    UNSIGNED,
+    broadcast,
+    expect_dtype,
+    int_attr,
+    require,
+    str_attr,
+)
+from planish.ops.op import Args, Attrs, Op, Result
+from planish.ops.pointwise import fetch, pointwise, wide
+from planish.ops.scalar import Index, cast, eq, like, lt, mul, select
+from planish.ops.sizes import (
+    Combine,
+    combine,
+    known_sizes,
+    size_add,
+    size_div,
+    size_divide_exactly,
+    size_equal,
+    size_less,
+    size_less_equal,
+    size_max,
+    size_min,
+    size_mod,
+    size_mul,
+    size_sub,
+    size_where,
+)
+
+_UNROLLED_POWERS = 4  # x**n up to here is multiplications
+
+
+def _plain(fn: str) -> Callable[[Attrs, Expr, Expr], Expr]:
+    return lambda attrs, a, b: call(fn, a, b)
+
+
+def _guarded(fn: str, a: Expr, b: Expr, at_zero: Expr, at_minus_one: Expr) -> Expr:
+    """Integer division that never traps: x/0 and lowest/-1 end a process on many CPUs."""
+    if isinstance(b, Const) and b.value not in (0, -1):
+        return call(fn, a, b)
+    zero, one = like(0, b), like(1, b)
+    unsafe = eq(b, zero)
+    if b.dtype.is_signed:
+        unsafe = call("or", unsafe, eq(b, like(-1, b)))
+    result = call(fn, a, select(unsafe, one, b))
+    if b.dtype.is_signed:
+        result = select(eq(b, like(-1, b)), at_minus_one, result)
+    return select(eq(b, zero), at_zero, result)
+
+
+def _div(attrs: Attrs, a: Expr, b: Expr) -> Expr:
+    if a.dtype.is_float:
+        return call("div", a, b)
+    return _guarded("div", a, b, like(0, a), call("neg", a) if a.dtype.is_signed else a)
+
+
+def _mod(attrs: Attrs, a: Expr, b: Expr) -> Expr:
+    fn = "fmod" if int_attr(attrs, "fmod", 0) else "mod"
+    if a.dtype.is_float:
+        return call(fn, a, b)
+    return _guarded(fn, a, b, like(0, a), like(0, a))
+
+
+def _refuse_float_mod(args: Args, attrs: Attrs) -> str | None:
+    if require(args, 0).dtype.is_float and not int_attr(attrs, "fmod", 0):
+        return "Mod of floats is defined with fmod=1 only"
+    return None
+
+
+def _shift(attrs: Attrs, a: Expr, b: Expr) -> Expr:
+    direction = str_attr(attrs, "direction", "", ("LEFT", "RIGHT"))
+    inside = lt(b, like(a.dtype.bits, b))
+    amount = call("and", b, like(a.dtype.bits - 1, b))
+    return select(inside, call("shl" if direction == "LEFT" else "shr", a, amount), like(0, a))
+
+
+def _variadic(fn: str) -> Callable[..., Expr]:
+    def body(attrs: Attrs, *xs: Expr) -> Expr:
+        return reduce(lambda a, b: call(fn, a, b), xs)
+
+    return body
+
+
+def _mean(attrs: Attrs, *xs: Expr) -> Expr:
+    total = reduce(lambda a, b: call("add", a, b), xs)
+    return call("div", total, like(len(xs), total))
+
+
+def _infer_pow(args: Args, attrs: Attrs) -> list[Result]:
+    if len(args) != 2:
+        raise ModelError(f"expected 2 inputs, found {len(args)}")
+    dtype = expect_dtype(args, 0, NUMBERS)
+    expect_dtype(args, 1, NUMBERS)
+    base, exponent = require(args, 0).shape, require(args, 1).shape
+    if base is None or exponent is None:
+        return [Result(dtype, None)]
+    shape, facts = broadcast((base, exponent))
+    return [Result(dtype, shape, facts=facts)]
+
+
+def _pow(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
+    dtype = require(args, 0).dtype
+    x, y = wide(fetch(args, 0, at)), wide(fetch(args, 1, at))
+    if isinstance(y, Const) and (value := power(x, float(y.value))) is not None:
+        return cast(value, dtype)
+    work = x.dtype if x.dtype.is_float else DType.F64
+    return cast(call("pow", cast(x, work), cast(y, work)), dtype)
+
+
+def power(x: Expr, exponent: float) -> Expr | None:
+    """X ** exponent in cheaper functions, where there are some."""
+    if exponent in range(1, _UNROLLED_POWERS + 1):
+        result = x
+        for _ in range(int(exponent) - 1):
+            result = mul(result, x)
+        return result
+    if not x.dtype.is_float:
+        return None
+    one = like(1, x)
+    if exponent == 0:
+        return one
+    if exponent == 0.5:
+        return call("sqrt", x)
+    return call("div", one, x) if exponent == -1 else None
+
+
+def _infer_where(args: Args, attrs: Attrs) -> list[Result]:
+    if len(args) != 3:
+        raise ModelError(f"expected 3 inputs, found {len(args)}")
+    expect_dtype(args, 0, BOOL)
+    dtype = require(args, 1).dtype
+    if require(args, 2).dtype is not dtype:
+        raise ModelError(f"inputs 1 and 2 are {dtype} and {require(args, 2).dtype}; expected one")
+    shapes = [require(args, n).shape for n in range(3)]
+    known = [shape for shape in shapes if shape is not None]
+    if len(known) < 3:
+        return [Result(dtype, None)]
+    shape, facts = broadcast(known)
+    dims = combine(size_where, [known_sizes(arg) for arg in args], shape)
+    return [Result(dtype, shape, dims, facts)]
+
+
+def _where(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
+    return select(fetch(args, 0, at), fetch(args, 1, at), fetch(args, 2, at))
+
+
+_EXACT_OR_NOT: Mapping[bool, Combine] = {True: size_divide_exactly, False: size_div}
+
+# name, function, what it does to sizes
+_ARITHMETIC: tuple[tuple[str, str, Combine], ...] = (
+    ("Add", "add", size_add),
+    ("Sub", "sub", size_sub),
+    ("Mul", "mul", size_mul),
+)
+_COMPARISONS: tuple[tuple[str, str, Combine], ...] = (
+    ("Less", "lt", size_less),
+    ("LessOrEqual", "le", size_less_equal),
+    ("Greater", "gt", lambda a, b: size_less(b, a)),
+    ("GreaterOrEqual", "ge", lambda a, b: size_less_equal(b, a)),
+)
+_VARIADIC: tuple[tuple[str, str, Combine], ...] = (
+    ("Min", "min", size_min),
+    ("Max", "max", size_max),
+)
+_LOGIC: tuple[tuple[str, str], ...] = (("And", "and"), ("Or", "or"), ("Xor", "xor"))
+_BITWISE: tuple[tuple[str, str], ...] = (
+    ("BitwiseAnd", "and"),
+    ("BitwiseOr", "or"),
+    ("BitwiseXor", "xor"),
+)
+
+BINARY: tuple[Op, ...] = (
+    *(pointwise(n, _plain(f), inputs=2, accepts=NUMBERS, sizes=s) for n, f, s in _ARITHMETIC),
+    pointwise("Div", _div, inputs=2, accepts=NUMBERS, sizes=_EXACT_OR_NOT),
+    pointwise(
+        "Mod", _mod, inputs=2, accepts=NUMBERS, sizes={False: size_mod}, refuse=_refuse_float_mod
+    ),
+    Op("Pow", _infer_pow, element=_pow),
+    *(
+        pointwise(n, _plain(f), inputs=2, accepts=NUMBERS, result=DType.BOOL, sizes=s)
+        for n, f, s in _COMPARISONS
+    ),
+    pointwise(
+        "Equal",
+        _plain("eq"),
+        inputs=2,
+        accepts=NUMBERS | BOOL | {DType.STRING},
+        result=DType.BOOL,
+        sizes=size_equal,
+    ),
+    *(pointwise(n, _variadic(f), inputs=None, accepts=NUMBERS, sizes=s) for n, f, s in _VARIADIC),
+    pointwise("Sum", _variadic("add"), inputs=None, accepts=FLOATS),
+    pointwise("Mean", _mean, inputs=None, accepts=FLOATS),
+    *(pointwise(n, _plain(f), inputs=2, accepts=BOOL) for n, f in _LOGIC),
+    *(pointwise(n, _plain(f), inputs=2, accepts=INTEGERS) for n, f in _BITWISE),
+    pointwise("BitShift", _shift, inputs=2, accepts=UNSIGNED),
+    Op("Where", _infer_where, element=_where),
+)

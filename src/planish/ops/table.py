@@ -1,0 +1,50 @@
+"""Every operator that planish knows, by name, and why an instance cannot run natively."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planish.ops.activation import ACTIVATION
+from planish.ops.binary import BINARY
+from planish.ops.convert import CONVERT
+from planish.ops.gathering import GATHERING
+from planish.ops.op import Args, Attrs, Op, Result
+from planish.ops.padding import PADDING
+from planish.ops.slicing import SLICING
+from planish.ops.unary import UNARY
+from planish.ops.views import VIEWS
+
+FAMILIES: tuple[tuple[Op, ...], ...] = (
+    UNARY,
+    BINARY,
+    ACTIVATION,
+    CONVERT,
+    VIEWS,
+    SLICING,
+    PADDING,
+    GATHERING,
+)
+
+OPS: Mapping[str, Op] = {op.name: op for family in FAMILIES for op in family}
+
+
+def refusal(op: Op, args: Args, attrs: Attrs, results: list[Result]) -> str | None:
+    """Why an instance of an operator cannot run natively; None when it can.
+
+    Args:
+        op: The operator.
+        args: Its inputs.
+        attrs: Its attributes.
+        results: What `op.infer` gave for them.
+    """
+    if not (op.element or op.reduce or op.nest or op.expand or op.anchor):
+        return f"{op.name} has no native form"
+    for what, types in (("input", args), ("output", results)):
+        for number, found in enumerate(types):
+            if found is None:
+                continue
+            if found.shape is None:
+                return f"the rank of {what} {number} is not known"
+            if not found.dtype.llvm:
+                return f"{what} {number} is {found.dtype}, which native kernels do not handle"
+    return op.refuse(args, attrs) if op.refuse is not None else None
