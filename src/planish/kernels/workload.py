@@ -51,8 +51,8 @@ class Workload:
       done so: a 1×1 convolution arrives with one spatial axis.
     - `matmul`: a [*batch, M, K], b [*batch, K, N]; both have the output's batch axes (stride 0
       where broadcast). b may be const. One output [*batch, M, N].
-    - `attention`: q [*batch, Q, D], k [*batch, K, D], v [*batch, K, E]; attrs: scale. Temp(0) of
-      `mask` is the score. Output [*batch, Q, E].
+    - `attention`: q [*batch, Q, D], k [*batch, K, D], v [*batch, K, E]; attrs: scale (a float).
+      softmax(q·kᵀ·scale)·v, the scores passed through `mask` first. Output [*batch, Q, E].
     - `nest`: what `nest` says.
 
     Attributes:
@@ -64,6 +64,8 @@ class Workload:
             logical axes; with several outputs o1 counts from that output's first channel).
             `Temp(0, ())` is the accumulator. Loads index extra operands. () stores the accumulator.
         nest: The body of a `nest` workload.
+        mask: For `attention`: the score that the softmax sees at [*batch, q, k] (o0, o1, …), like an
+            epilogue; `Temp(0, ())` is the scaled product. None leaves it as it is.
         threads: Workers that share the layer.
     """
 
@@ -74,6 +76,7 @@ class Workload:
     epilogue: tuple[Expr, ...] = ()
     nest: Nest | None = None
     threads: int = 1
+    mask: Expr | None = None
 
     def attr(self, name: str) -> Attr:
         """An attribute by name.
@@ -114,6 +117,7 @@ class Workload:
         words += [f"{name}={_attr_text(value)}" for name, value in self.attrs]
         words.append(f"threads={self.threads}")
         lines = [" ".join(words)]
+        lines += [f"  mask {print_expr(self.mask)}"] if self.mask is not None else []
         lines += [f"  epilogue {print_expr(e)}" for e in self.epilogue]
         if self.nest is not None:
             lines += ["  " + line for line in str(self.nest).splitlines()]
