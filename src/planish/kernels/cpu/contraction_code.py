@@ -35,6 +35,7 @@ class Shape:
         strip: Tiles of a unit.
         chunk: Strips that share a pass over the weights; 0 for all.
         unroll: Reduction steps in the body of a loop.
+        fetch: 1 to fetch the next tile's inputs, 2 this tile's outputs, 3 both, into the cache.
     """
 
     mr: int
@@ -43,6 +44,7 @@ class Shape:
     strip: int
     chunk: int
     unroll: int
+    fetch: int = 0
 
 
 def emit_contraction(problem: Contraction, shape: Shape, target: CpuTarget, symbol: str) -> Source:
@@ -242,7 +244,14 @@ class _Writer:
             first = f.sub(f.mul(index, window.stride), window.before)
             x = f.offset(x, f.mul(first, f.mul(frame.size(window.x), 4)))
         pixels = tuple(self._input_offset(delta) for delta in deltas)
-        tile = Tile(part.columns, pixels, self.shape.unroll)
+        ahead: Int = 0
+        if self.shape.fetch & 1 and len(pixels) > 1:
+            ahead = self.f.mul(pixels[1], len(pixels))
+        tile = Tile(part.columns, pixels, self.shape.unroll, ahead)
+        if self.shape.fetch & 2 and len(self.problem.outputs) == 1:
+            TileStore(
+                self.frame, self.problem, 0, part.columns, origin, deltas, part.channel
+            ).fetch()
         loops = [
             (window, index)
             for window, index in zip(windows[:looped], origin, strict=False)

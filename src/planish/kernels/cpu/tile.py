@@ -13,6 +13,7 @@ from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Function, Int, Val, vector, zero
 
 _INLINE = 160  # FMAs up to which a short reduction is written out without a loop
+_LINE = 16  # f32 elements of a cache line
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Tile:
         columns: The vectors of a row.
         pixels: Byte offset of each pixel's input from the tile's first.
         unroll: Steps in the body of a loop.
+        ahead: Bytes from the tile's first input to that of the tile whose inputs are fetched into
+            the cache meanwhile; 0 for none.
     """
 
     columns: Columns
     pixels: tuple[Int, ...]
     unroll: int
+    ahead: Int = 0
 
     def zeros(self) -> list[Val]:
         """Accumulators at the start, pixel by pixel."""
@@ -81,6 +85,8 @@ def reduce_steps(
             for slot, value in zip(slots, loop.carried, strict=True):
                 current[slot] = value
             moved = f.offset(x, f.mul(loop.index, x_step))
+            if tile.ahead != 0:
+                _fetch_ahead(f, tile, moved, loop.index, body)
             run(body, moved, f.offset(weights, f.mul(loop.index, row)))
             loop.carry([current[s] for s in slots])
         for slot, value in zip(slots, loop.results, strict=True):
@@ -108,3 +114,14 @@ def _step(
         for v, n in enumerate(columns.lanes):
             slot = pixel * len(columns.lanes) + v
             sums[slot] = f.fma(f.splat(scalar, n), loaded[v], sums[slot], fused=target.fma)
+
+
+def _fetch_ahead(f: Function, tile: Tile, x: Val, step: Val, body: int) -> None:
+    """Fetch what the next tile reads at the same steps: over a cache line of steps, each pixel once."""
+    turns = max(1, _LINE // body)
+    share = -(-len(tile.pixels) // turns)
+    distance = tile.pixels[1] if len(tile.pixels) > 1 else 0
+    turn = f.urem(f.udiv(step, body), turns)
+    first = f.offset(f.offset(x, tile.ahead), f.mul(f.mul(turn, share), distance))
+    for n in range(share):
+        f.prefetch(f.offset(first, f.mul(distance, n)))

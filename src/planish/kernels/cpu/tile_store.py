@@ -56,6 +56,16 @@ class TileStore:
                     value = self._value(expr, value, pixel, v)
                 self._store(value, base, access, pixel, v)
 
+    def fetch(self) -> None:
+        """Ask for the cache lines that the tile will write."""
+        access = self.problem.outputs[self.output]
+        base = self._address(self.frame.outputs[self.output], access, 4)
+        if access.channel == 1:
+            for pixel in range(len(self.pixels)):
+                for v in range(len(self.columns.lanes)):
+                    at = self._moved(base, access, pixel, self.columns.first(v), 4)
+                    self.frame.f.prefetch(at, write=True)
+
     def _address(self, pointer: Val, access: Access, size: int) -> Val:
         """Address of the tile's first element."""
         f = self.frame.f
