@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Shape
+from planish.base.shapes import Dim, Shape
 
 Attrs = dict[str, Any]  # int, float, str, tuples of them, numpy arrays, Graph for bodies
 
@@ -39,15 +39,17 @@ class Value:
         type: Element type and shape.
         data: The contents, for a constant; else None. Never written to.
         producer: The node that makes it; None for inputs and constants.
+        dims: Contents of a small integer tensor as sizes, where they follow from shapes.
     """
 
-    __slots__ = ("data", "name", "producer", "type", "_digest")
+    __slots__ = ("_digest", "data", "dims", "name", "producer", "type")
 
     def __init__(self, name: str, type: TensorType, data: np.ndarray | None = None) -> None:
         self.name = name
         self.type = type
         self.data = data
         self.producer: Node | None = None
+        self.dims: tuple[Dim, ...] | None = None
         self._digest: str | None = None
 
     @property

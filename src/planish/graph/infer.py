@@ -1,0 +1,97 @@
+"""Types of every value, from the operators' own declarations. Symbolic dims stay exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from planish.base.errors import ModelError, PlanishError
+from planish.base.expr import Const, Expr, Var, index, loads_of
+from planish.graph.graph import Graph, Node, TensorType, Value
+from planish.ops.op import Arg, Op
+from planish.ops.table import OPS
+
+_SMALL = 64  # elements of an integer tensor that may stand for sizes
+
+
+def arg_of(value: Value | None) -> Arg | None:
+    """What an operator may know of a value."""
+    if value is None:
+        return None
+    dims = value.dims
+    if dims is None and value.data is not None and value.dtype.is_integer:
+        data = np.asarray(value.data)
+        if data.ndim <= 1 and data.size <= _SMALL:
+            dims = tuple(int(v) for v in data.reshape(-1))
+    return Arg(value.dtype, value.type.shape, value.data, dims)
+
+
+def args_of(node: Node) -> list[Arg | None]:
+    """What an operator may know of its inputs."""
+    return [arg_of(value) for value in node.inputs]
+
+
+def op_of(node: Node) -> Op | None:
+    """The declaration of a node's operator; None for one that planish does not know."""
+    return OPS.get(node.op)
+
+
+def infer_types(graph: Graph, nodes: Iterable[Node] | None = None) -> None:
+    """Set the types (and carried sizes) of what the nodes make.
+
+    Args:
+        graph: The graph.
+        nodes: Which nodes, in topological order; None: all.
+
+    Raises:
+        ModelError: Operators that do not accept their inputs; lists all of them.
+    """
+    problems: list[str] = []
+    for node in graph.nodes if nodes is None else nodes:
+        op = op_of(node)
+        if op is None:
+            continue
+        try:
+            results = op.infer(args_of(node), node.attrs)
+        except PlanishError as error:
+            problems.append(f"node {node.name!r} ({node.op}): {error.message}")
+            continue
+        for value, result in zip(node.outputs, results, strict=False):
+            if value is not None:
+                value.type = TensorType(result.dtype, result.shape)
+                value.dims = result.dims
+    if problems:
+        raise ModelError("operators do not accept their inputs:", problems)
+
+
+def element_of(node: Node, output: int, at: tuple[Expr, ...]) -> Expr:
+    """The output element of an `element` operator at an index."""
+    op = op_of(node)
+    if op is None or op.element is None:
+        raise ValueError(f"{node!r} declares no element")
+    return op.element(args_of(node), node.attrs, output, at)
+
+
+def is_pointwise(node: Node) -> bool:
+    """True when each output element depends on its inputs at the same (broadcast) index only."""
+    op = op_of(node)
+    if op is None or op.element is None or len(node.outputs) != 1:
+        return False
+    if any(v is not None and v.type.shape is None for v in (*node.inputs, *node.outputs)):
+        return False
+    if op.refuse is not None and op.refuse(args_of(node), node.attrs):
+        return False
+    shape = node.output.shape
+    at = tuple(Var(f"o{axis}") for axis in range(len(shape)))
+    expr = op.element(args_of(node), node.attrs, 0, at)
+    for load in loads_of(expr):
+        operand = node.inputs[load.tensor]
+        if operand is None:
+            return False
+        missing = len(shape) - len(operand.shape)
+        for axis, (extent, where) in enumerate(zip(operand.shape, load.index, strict=True)):
+            same = where == at[axis + missing]
+            if not same and not (extent == 1 and where in (index(0), Const(0, where.dtype))):
+                return False
+    return True

@@ -1,0 +1,418 @@
+"""Contraction layers → workloads: convolutions, matrix products, attention, with their epilogues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planish.base.errors import VerifyError
+from planish.base.expr import Expr, Load, Temp, Var, call, loads_of, replace_loads, replace_vars
+from planish.base.shapes import Dim, Shape
+from planish.graph.graph import Node, Value
+from planish.graph.layer import Layer
+from planish.kernels.workload import Attr, dense_strides
+from planish.lower.expressions import LayerExpressions
+from planish.lower.operands import (
+    Loop,
+    Operands,
+    Source,
+    merge_loops,
+    renumber,
+    used_sources,
+    walk_strides,
+)
+from planish.lower.storage import Storage, expanded
+
+Attrs = tuple[tuple[str, Attr], ...]
+
+
+@dataclass
+class Contraction:
+    """A contraction with its operands, ready to become a workload."""
+
+    op: str
+    inputs: list[Source]
+    outputs: list[Storage]
+    attrs: Attrs
+    epilogue: tuple[Expr, ...]
+
+
+@dataclass
+class Branch:
+    """One of the layers that a contraction computes: alone, or merged with its siblings."""
+
+    layer: Layer
+    value: Value
+    target: Storage
+
+
+Place = Callable[[Value], Source]
+
+
+def conv_layer(branches: list[Branch], place: Place) -> Contraction:
+    """A convolution, or several over the same input whose output channels follow each other."""
+    first = branches[0].layer.anchor
+    x, w = _input(first, 0), _input(first, 1)
+    operands = Operands(place)
+    operands.add(_as(place(x), False))
+    weights = [_input(b.layer.anchor, 1) for b in branches]
+    operands.add(_weights(weights, place))
+    rank = len(x.shape)
+    exprs = [_accumulated(b, operands, bias=2) for b in branches]
+    kernel = tuple(int(e) for e in w.shape[2:])
+    attrs = _conv_attrs(first, kernel, x, branches[0].layer.anchor.output)
+    outputs = [b.target for b in branches]
+    if all(k == 1 for k in kernel) and set(attrs["pads"]) == {0} and set(attrs["strides"]) == {1}:
+        merged = _merge_pixels(operands, outputs, exprs, rank)
+        if merged is not None:
+            outputs, exprs = merged
+            attrs |= {"strides": (1,), "dilations": (1,), "pads": (0, 0)}
+            old = operands.sources[1]
+            shape = (*old.storage.shape[:2], 1)
+            view = Storage(old.storage.buffer, shape, dense_strides(shape), old.storage.offset)
+            operands.sources[1] = Source(view, _reshape(old.data, shape), old.const)
+    return _finish("conv", operands, outputs, exprs, 2, tuple(sorted(attrs.items())))
+
+
+def conv_transpose_layer(branch: Branch, place: Place) -> Contraction:
+    """A transposed convolution."""
+    node = branch.layer.anchor
+    x, w = _input(node, 0), _input(node, 1)
+    operands = Operands(place)
+    operands.add(_as(place(x), False))
+    operands.add(_as(place(w), w.is_const))
+    exprs = [_accumulated(branch, operands, bias=2)]
+    spatial = len(x.shape) - 2
+    kernel = tuple(int(e) for e in w.shape[2:])
+    attrs: dict[str, Attr] = {
+        "group": int(node.attrs.get("group", 1)),
+        "strides": tuple(node.attrs.get("strides") or (1,) * spatial),
+        "dilations": tuple(node.attrs.get("dilations") or (1,) * spatial),
+        "pads": _transposed_pads(node, kernel, x, node.output),
+    }
+    return _finish(
+        "conv_transpose", operands, [branch.target], exprs, 2, tuple(sorted(attrs.items()))
+    )
+
+
+def matmul_layer(branch: Branch, place: Place) -> Contraction:
+    """A matrix product with batch axes broadcast; vectors become matrices of one row or column."""
+    node = branch.layer.anchor
+    a, b = _input(node, 0), _input(node, 1)
+    out = node.output
+    operands = Operands(place)
+    left, right = _as(place(a), False), _as(place(b), b.is_const)
+    target, shape = branch.target, out.shape
+    rows = () if len(a.shape) == 1 else (a.shape[-2],)
+    cols = () if len(b.shape) == 1 else (b.shape[-1],)
+    batch = shape[: len(shape) - len(rows) - len(cols)]
+    full: Shape = (*batch, *(rows or (1,)), *(cols or (1,)))
+    inner = a.shape[-1]
+    left = _matrix(left, (*batch, *(rows or (1,)), inner), vector_axis=0 if not rows else None)
+    flat = b.is_const and all(e == 1 for e in b.shape[:-2])
+    b_shape = (inner, *(cols or (1,)))
+    if flat and b.data is not None:
+        data = _reshape(b.data, b_shape)
+        view = Storage(right.storage.buffer, b_shape, dense_strides(b_shape))
+        right = Source(view, data, True)
+    else:
+        right = _matrix(right, (*batch, *b_shape), vector_axis=1 if not cols else None)
+    operands.add(left)
+    operands.add(right)
+    expr = _accumulated(branch, operands, bias=None)
+    names = [f"o{n}" for n in range(len(shape))]
+    kept = [
+        *range(len(batch)),
+        *([len(batch)] if rows else []),
+        *([len(batch) + 1] if cols else []),
+    ]
+    rename = {old: Var(f"o{new}") for old, new in zip(names, kept, strict=True)}
+    expr = replace_vars(expr, {k: v for k, v in rename.items()})
+    target = _matrix_target(target, full, bool(rows), bool(cols))
+    outputs, exprs = _merge_rows(operands, target, expr, len(batch), flat)
+    return _finish("matmul", operands, outputs, exprs, 2, ())
+
+
+def attention_layer(branch: Branch, place: Place) -> Contraction:
+    """Scaled dot-product attention over [*batch, length, width] operands."""
+    node = branch.layer.anchor
+    operands = Operands(place)
+    for n in range(3):
+        operands.add(_as(place(_input(node, n)), False))
+    exprs = [_accumulated(branch, operands, bias=None)]
+    attrs: Attrs = (("scale", float(node.attrs["scale"])),)
+    return _finish("attention", operands, [branch.target], exprs, 3, attrs)
+
+
+# ---- shared ---------------------------------------------------------------------------------------
+
+
+def _input(node: Node, position: int) -> Value:
+    value = node.input(position)
+    if value is None:
+        raise VerifyError(f"{node!r} lacks its input {position}")
+    return value
+
+
+def _as(source: Source, const: bool) -> Source:
+    return Source(source.storage, source.data, const)
+
+
+def _weights(weights: list[Value], place: Place) -> Source:
+    """The weights of siblings, one behind the other along the output channels."""
+    if len(weights) == 1:
+        return _as(place(weights[0]), weights[0].is_const)
+    data = np.concatenate([np.asarray(w.data) for w in weights], axis=0)
+    first = place(weights[0])
+    buffer = type(first.storage.buffer)(
+        "weight", weights[0].dtype, int(data.size), " || ".join(w.name for w in weights)
+    )
+    return Source(Storage(buffer, data.shape, dense_strides(data.shape)), data, True)
+
+
+def _accumulated(branch: Branch, operands: Operands, bias: int | None) -> Expr:
+    """What is stored, given the accumulator: bias, then the epilogue."""
+    layer, value = branch.layer, branch.value
+    result = layer.anchor.output
+    expr: Expr = Temp(0, (), result.dtype)
+    at: tuple[Expr, ...] = tuple(Var(f"o{axis}") for axis in range(len(result.shape)))
+    addend = layer.anchor.input(bias) if bias is not None else None
+    if addend is not None:
+        expr = call("add", expr, operands.load(addend, (Var("o1"),)))
+    if value is result:
+        return expr
+
+    def leaf(read: Value, where: tuple[Expr, ...]) -> Expr:
+        return expr if read is result else operands.load(read, where)
+
+    expressions = LayerExpressions(layer, leaf)
+    expressions.stop_at(result)
+    return expressions.at(value, at)
+
+
+def _conv_attrs(node: Node, kernel: tuple[int, ...], x: Value, out: Value) -> dict[str, Any]:
+    spatial = len(kernel)
+    strides = tuple(node.attrs.get("strides") or (1,) * spatial)
+    dilations = tuple(node.attrs.get("dilations") or (1,) * spatial)
+    pads = tuple(node.attrs.get("pads") or (0,) * (2 * spatial))
+    auto = node.attrs.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        pads = _same_pads(auto, kernel, strides, dilations, x.shape[2:], out.shape[2:])
+    return {
+        "group": int(node.attrs.get("group", 1)),
+        "strides": strides,
+        "dilations": dilations,
+        "pads": pads,
+    }
+
+
+def _same_pads(
+    auto: str,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    size: Shape,
+    out: Shape,
+) -> tuple[int, ...]:
+    """Explicit pads of auto_pad SAME_*, for sizes that are known."""
+    begin, end = [], []
+    for k, s, d, extent, result in zip(kernel, strides, dilations, size, out, strict=True):
+        need = (result - 1) * s + (k - 1) * d + 1 - extent
+        if not isinstance(need, int):
+            if s != 1:
+                raise VerifyError("auto_pad SAME with a stride over a symbolic size is not native")
+            need = (k - 1) * d
+        total = max(0, need)
+        small = total // 2
+        begin.append(small if auto == "SAME_UPPER" else total - small)
+        end.append(total - begin[-1])
+    return (*begin, *end)
+
+
+def _transposed_pads(node: Node, kernel: tuple[int, ...], x: Value, out: Value) -> tuple[int, ...]:
+    """Pads of a transposed convolution; the output shape decides where they were left open."""
+    spatial = len(kernel)
+    strides = tuple(node.attrs.get("strides") or (1,) * spatial)
+    dilations = tuple(node.attrs.get("dilations") or (1,) * spatial)
+    extra = tuple(node.attrs.get("output_padding") or (0,) * spatial)
+    auto = node.attrs.get("auto_pad", "NOTSET")
+    if auto == "NOTSET" and not node.attrs.get("output_shape"):
+        return tuple(node.attrs.get("pads") or (0,) * (2 * spatial))
+    begin, end = [], []
+    for n in range(spatial):
+        total = strides[n] * (x.shape[2 + n] - 1) + extra[n] + (kernel[n] - 1) * dilations[n] + 1
+        total = total - out.shape[2 + n]
+        if not isinstance(total, int):
+            raise VerifyError("a transposed convolution with symbolic padding is not native")
+        small = total // 2
+        begin.append(total - small if auto == "SAME_LOWER" else small)
+        end.append(total - begin[-1])
+    return (*begin, *end)
+
+
+def _merge_pixels(
+    operands: Operands, outputs: list[Storage], exprs: list[Expr], rank: int
+) -> tuple[list[Storage], list[Expr]] | None:
+    """Batch and spatial axes of a 1×1 convolution as one axis; None where strides forbid any."""
+    pixel_axes = [0, *range(2, rank)]
+    x = operands.sources[0].storage
+    walks: list[list[Dim]] = [[x.strides[a] for a in pixel_axes]]
+    walks += [[out.strides[a] for a in pixel_axes] for out in outputs]
+    extras = _extra_walks(operands, exprs, pixel_axes, rank)
+    if extras is None:
+        return None
+    loops = [Loop(f"o{a}", x.shape[a]) for a in pixel_axes]
+    merged, new = merge_loops(loops, [*walks, *(list(w) for w in extras.values())])
+    if len(merged) > 2:
+        return None
+    batch = merged[0] if len(merged) == 2 else Loop("", 1)
+    pixels = merged[-1] if merged else Loop("", 1)
+    full = [([0] * (2 - len(walk))) + list(walk) for walk in new]
+
+    def view(old: Storage, walk: list[Dim], channel_axis: int = 1) -> Storage:
+        shape = (batch.extent, old.shape[channel_axis], pixels.extent)
+        strides = (walk[0], old.strides[channel_axis], walk[1])
+        return Storage(old.buffer, shape, strides, old.offset)
+
+    operands.sources[0] = Source(view(x, full[0]))
+    new_outputs = [view(o, w) for o, w in zip(outputs, full[1:], strict=False)]
+    numbers: dict[Load, Load] = {}
+    for load, walk in zip(extras, full[1 + len(outputs) :], strict=True):
+        old = operands.sources[load.tensor].storage
+        slope, extent = _channel_walk(load, old, new_outputs)
+        shape = (batch.extent, extent, pixels.extent)
+        number = operands.view(load.tensor, shape, (walk[0], slope, walk[1]))
+        numbers[load] = Load(number, (Var("o0"), Var("o1"), Var("o2")), load.dtype)
+    return new_outputs, [replace_loads(e, lambda x: numbers[x]) for e in exprs]
+
+
+def _extra_walks(
+    operands: Operands, exprs: list[Expr], axes: list[int], rank: int
+) -> dict[Load, tuple[Dim, ...]] | None:
+    """Strides of the epilogues' operands along some output axes; None if one is not simple."""
+    all_loops = [Loop(f"o{n}", 0) for n in range(rank)]
+    walks: dict[Load, tuple[Dim, ...]] = {}
+    for expr in exprs:
+        for load in loads_of(expr):
+            walk = walk_strides(load, operands.sources[load.tensor], all_loops)
+            if walk is None:
+                return None
+            walks[load] = tuple(walk[a] for a in axes)
+        if _reads_position(expr):
+            return None
+    return walks
+
+
+def _reads_position(expr: Expr) -> bool:
+    """True when the expression uses a loop variable as a number, not only in operand indices."""
+    return any(isinstance(e, Var) for e in _outside_loads(expr))
+
+
+def _outside_loads(expr: Expr) -> list[Expr]:
+    found: list[Expr] = [expr]
+    args = getattr(expr, "args", ())
+    for arg in args:
+        found += _outside_loads(arg)
+    return found
+
+
+def _channel_walk(load: Load, source: Storage, outputs: list[Storage]) -> tuple[Dim, Dim]:
+    """Stride and extent along the output channels; broadcast operands repeat."""
+    for where, stride, extent in zip(load.index, source.strides, source.shape, strict=True):
+        if where == Var("o1") and extent != 1:
+            return stride, extent
+    return 0, outputs[0].shape[1]
+
+
+def _matrix(source: Source, shape: Shape, vector_axis: int | None) -> Source:
+    """An operand with its batch axes broadcast to the output's, as a matrix."""
+    view = source.storage
+    if vector_axis is not None:
+        at = len(view.shape) if vector_axis == 1 else len(view.shape) - 1
+        new_shape, strides = list(view.shape), list(view.strides)
+        new_shape.insert(at, 1)
+        strides.insert(at, 0)
+        view = Storage(view.buffer, tuple(new_shape), tuple(strides), view.offset)
+    wide = expanded(view, shape)
+    if wide is None:
+        raise VerifyError(f"matrix operand of shape {view.shape} does not broadcast to {shape}")
+    return Source(wide, source.data, source.const and wide.strides == dense_strides(wide.shape))
+
+
+def _matrix_target(target: Storage, full: Shape, rows: bool, cols: bool) -> Storage:
+    """The output with the axes that a vector operand dropped put back."""
+    strides = list(target.strides)
+    batch = len(full) - 2
+    if not rows:
+        strides.insert(batch, 0)
+    if not cols:
+        strides.append(0)
+    return Storage(target.buffer, full, tuple(strides), target.offset)
+
+
+def _merge_rows(
+    operands: Operands, target: Storage, expr: Expr, batch: int, flat: bool
+) -> tuple[list[Storage], list[Expr]]:
+    """Batch axes merged with each other, and with the rows when b is the same for all."""
+    rank = batch + 2
+    extras = _extra_walks(operands, [expr], list(range(rank)), rank)
+    if extras is None or batch == 0:
+        return [target], [expr]
+    a, b = operands.sources[0].storage, operands.sources[1].storage
+    axes = list(range(batch + 1)) if flat else list(range(batch))
+    walks: list[list[Dim]] = [[a.strides[n] for n in axes], [target.strides[n] for n in axes]]
+    if not flat:
+        walks.append([b.strides[n] for n in axes])
+    walks += [[walk[n] for n in axes] for walk in extras.values()]
+    loops = [Loop(f"o{n}", target.shape[n]) for n in axes]
+    merged, new = merge_loops(loops, walks)
+    extents = tuple(loop.extent for loop in merged)
+    if flat and not merged:
+        extents, new = (1,), [[0] for _ in new]
+
+    def view(old: Storage, walk: list[Dim], tail: int) -> Storage:
+        shape = (*extents, *old.shape[len(old.shape) - tail :])
+        strides = (*walk, *old.strides[len(old.strides) - tail :])
+        return Storage(old.buffer, shape, strides, old.offset)
+
+    tail = 1 if flat else 2
+    operands.sources[0] = Source(view(a, new[0], tail))
+    out = view(target, new[1], tail)
+    if not flat:
+        old = operands.sources[1]
+        wide = view(b, new[2], 2)
+        operands.sources[1] = Source(
+            wide, old.data, old.const and wide.strides == dense_strides(wide.shape)
+        )
+    numbers: dict[Load, Load] = {}
+    index = tuple(Var(f"o{n}") for n in range(len(out.shape)))
+    first = 2 if flat else 3
+    for (load, walk), row in zip(extras.items(), new[first:], strict=True):
+        strides = (*row, *walk[rank - tail :])
+        number = operands.view(load.tensor, out.shape, strides)
+        numbers[load] = Load(number, index, load.dtype)
+    return [out], [replace_loads(expr, lambda x: numbers[x])]
+
+
+def _reshape(data: np.ndarray | None, shape: Shape) -> np.ndarray | None:
+    return None if data is None else np.asarray(data).reshape([int(e) for e in shape])  # type: ignore[arg-type]  # constants have static shapes
+
+
+def _finish(
+    op: str,
+    operands: Operands,
+    outputs: list[Storage],
+    exprs: list[Expr],
+    own: int,
+    attrs: Attrs,
+) -> Contraction:
+    """Drop operands that nothing reads any more; an epilogue that stores the accumulator is none."""
+    plain = all(
+        isinstance(e, Temp) and e.dtype is o.dtype for e, o in zip(exprs, outputs, strict=True)
+    )
+    used, numbers = used_sources(exprs, operands.sources, own)
+    epilogue = () if plain else tuple(renumber(e, numbers) for e in exprs)
+    return Contraction(op, used, outputs, attrs, epilogue)

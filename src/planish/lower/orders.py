@@ -1,0 +1,116 @@
+"""In which order the axes of each value are stored: channels last inside, row-major at the edges.
+
+An order lists the logical axes from the outermost in memory to the innermost. It is a wish: a value
+that is written into a concat's buffer takes that buffer's strides, a view takes its source's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planish.base.shapes import product
+from planish.graph.graph import Graph, Node, Value
+from planish.graph.layer import Layer
+
+Order = tuple[int, ...]
+# Anchors whose result lies channels last whatever their input does.
+_CHANNELS_LAST = frozenset(("conv", "conv_transpose"))
+# Loop anchors that follow their first input although it has another shape.
+_FOLLOW = frozenset(
+    ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool",
+     "LRN", "Resize", "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "Pad",
+     "GroupNormalization", "BatchNormalization", "MeanVarianceNormalization", "Tile", "GridSample",
+     "Softmax", "LogSoftmax")
+)  # fmt: skip
+
+
+def choose_orders(graph: Graph, layers: list[Layer]) -> dict[Value, Order]:
+    """The wished order of every value that a layer makes or the graph gets."""
+    orders: dict[Value, Order] = {v: identity(v) for v in graph.inputs if v.type.shape is not None}
+    for layer in layers:
+        for value in layer.outputs(graph):
+            if value.type.shape is None:
+                continue
+            orders[value] = _order(layer, value, orders)
+    return orders
+
+
+def identity(value: Value) -> Order:
+    """Row-major."""
+    return tuple(range(len(value.shape)))
+
+
+def channels_last(rank: int) -> Order:
+    """N, spatial…, C."""
+    return (0, *range(2, rank), 1) if rank >= 3 else tuple(range(rank))
+
+
+def _order(layer: Layer, value: Value, orders: dict[Value, Order]) -> Order:
+    rank = len(value.shape)
+    if layer.kind in _CHANNELS_LAST:
+        return channels_last(rank)
+    anchor = layer.anchor
+    if layer.kind == "view":
+        rule = _VIEW_RULES.get(anchor.op)
+        source = anchor.inputs[0]
+        if rule is not None and source is not None and source in orders:
+            return rule(anchor, orders[source], value)
+        return identity(value)
+    if layer.kind == "concat":
+        known = [orders[v] for v in anchor.inputs if v is not None and v in orders]
+        wished = [order for order in known if order != tuple(range(rank))]
+        return (wished or known or [identity(value)])[0]
+    if layer.kind != "loop":
+        return identity(value)
+    return _loop_order(layer, value, orders)
+
+
+def _loop_order(layer: Layer, value: Value, orders: dict[Value, Order]) -> Order:
+    rank = len(value.shape)
+    anchor = layer.anchor
+    first = anchor.inputs[0] if anchor.inputs else None
+    if anchor.op in _FOLLOW and first is not None and len(orders.get(first, ())) == rank:
+        return orders[first]
+    if anchor.op.startswith(("Reduce", "Arg")) and first is not None and first in orders:
+        return _reduced(layer, first, orders[first], value)
+    same = [v for v in layer.inputs() if v in orders and len(v.shape) == rank and not v.is_const]
+    full = [v for v in same if product(v.shape) == product(value.shape)] or same
+    wished = [orders[v] for v in full]
+    special = [order for order in wished if order != tuple(range(rank))]
+    return (special or wished or [identity(value)])[0]
+
+
+def _reduced(layer: Layer, source: Value, order: Order, value: Value) -> Order:
+    """A reduction keeps its input's order, with the reduced axes dropped."""
+    if len(source.shape) == len(value.shape):
+        return order
+    axes_input = layer.anchor.input(1)
+    axes = layer.anchor.attrs.get("axes", layer.anchor.attrs.get("axis"))
+    if axes_input is not None and axes_input.data is not None:
+        axes = tuple(int(a) for a in axes_input.data.reshape(-1))
+    if axes is None:
+        return identity(value)
+    rank = len(source.shape)
+    gone = {a % rank for a in ((axes,) if isinstance(axes, int) else axes)}
+    kept = [a for a in range(rank) if a not in gone]
+    if len(kept) != len(value.shape):
+        return identity(value)
+    return tuple(kept.index(a) for a in order if a not in gone)
+
+
+def _transpose_rule(node: Node, order: Order, value: Value) -> Order:
+    perm = node.attrs.get("perm") or tuple(reversed(range(len(order))))
+    return tuple(perm.index(axis) for axis in order)
+
+
+def _same_rule(node: Node, order: Order, value: Value) -> Order:
+    return order if len(order) == len(value.shape) else identity(value)
+
+
+_VIEW_RULES: dict[str, Callable[[Node, Order, Value], Order]] = {
+    "Transpose": _transpose_rule,
+    "Slice": _same_rule,
+    "Split": _same_rule,
+    "Identity": _same_rule,
+    "Expand": _same_rule,
+}

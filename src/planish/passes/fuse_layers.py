@@ -1,0 +1,257 @@
+"""Vertical fusion: nodes are grouped into layers, each of which runs as one kernel.
+
+    Conv ─ Mul ─ Add ─ Relu ─ Add(skip) ─ Relu       becomes   [Conv + Mul + Add + Relu + Add + Relu]
+    Mul ─ Add ─ Softmax                               becomes   [Mul + Add + Softmax]
+    Sub ─ Pow ─ Div                                   becomes   [Sub + Pow + Div]
+
+An anchor (a contraction, a reduction or a nest) absorbs the pointwise nodes behind it as its
+epilogue, as long as the group has one result and nothing in it waits for the group's own result. A
+reduction or nest absorbs cheap pointwise producers as its prologue. What is left of the pointwise
+nodes is grouped with its producers.
+
+Not handled: epilogues that broadcast the anchor's result to a larger shape; prologues of
+contractions; nodes whose rank is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planish.base.expr import Call, Expr, index, walk
+from planish.base.shapes import product
+from planish.graph.graph import Graph, Node, Value, read_values
+from planish.graph.infer import args_of, element_of, is_pointwise, op_of
+from planish.graph.layer import Layer, sort_layers
+
+VIEWS = frozenset(
+    ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Identity",
+     "Expand")
+)  # fmt: skip
+_MAX_REGION = 40  # nodes in an epilogue
+_MAX_TREE = 160  # expression nodes of a region, shared parts counted for each use
+_COSTLY = frozenset(
+    ("exp", "log", "log1p", "expm1", "erf", "tanh", "sigmoid", "softplus", "pow", "sin", "cos",
+     "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "div", "sqrt",
+     "rsqrt", "recip", "mod", "fmod")
+)  # fmt: skip
+
+Absorbs = Callable[[str, Node], bool]
+
+
+def fuse_layers(
+    graph: Graph, native: Callable[[Node], str | None], absorbs: Absorbs
+) -> list[Layer]:
+    """Group all nodes into layers.
+
+    Args:
+        graph: A graph with types.
+        native: Why a node must run on the host; None when it need not.
+        absorbs: Whether the kernels of an anchor kind can take a node into their epilogue.
+
+    Returns:
+        Layers in an order in which each reads only what earlier ones made.
+    """
+    grouping = _Grouping(graph, native, absorbs)
+    grouping.anchors()
+    grouping.loops()
+    grouping.rest()
+    return sort_layers(grouping.layers_in_order())
+
+
+class _Grouping:
+    """Which layer each node belongs to, while it is being decided."""
+
+    def __init__(
+        self, graph: Graph, native: Callable[[Node], str | None], absorbs: Absorbs
+    ) -> None:
+        self.graph = graph
+        self.absorbs = absorbs
+        self.host = {id(node) for node in graph.nodes if native(node) is not None}
+        self.position = {id(node): i for i, node in enumerate(graph.nodes)}
+        self.layer_of: dict[int, Layer] = {}
+        self._pointwise: dict[int, bool] = {}
+
+    # ---- the three steps ------------------------------------------------------------------------
+
+    def anchors(self) -> None:
+        """Every anchor takes its epilogue; later anchors choose first, so that a residual add
+        joins the branch that is computed last."""
+        for node in reversed(self.graph.nodes):
+            kind = self._anchor_kind(node)
+            if kind is None:
+                continue
+            epilogue = self._epilogue(node, kind)
+            prologue = self._prologue(node) if kind == "loop" else []
+            self._put(Layer(kind, node, [*prologue, node, *epilogue]))
+
+    def loops(self) -> None:
+        """What is left of the pointwise nodes, each with its producers."""
+        for node in reversed(self.graph.nodes):
+            if self._free(node) and self._is_element(node) and node.op not in VIEWS:
+                producers = self._producers(node) if self._is_pointwise(node) else []
+                self._put(Layer("loop", node, [*producers, node]))
+
+    def rest(self) -> None:
+        """Views, concats and host nodes stand alone."""
+        for node in self.graph.nodes:
+            if self._free(node):
+                kind = "host"
+                if id(node) not in self.host:
+                    kind = "view" if node.op in VIEWS else "concat"
+                self._put(Layer(kind, node, [node]))
+
+    def layers_in_order(self) -> list[Layer]:
+        """Layers by the position of their last node."""
+        layers = list({id(layer): layer for layer in self.layer_of.values()}.values())
+        return sorted(layers, key=lambda layer: self.position[id(layer.nodes[-1])])
+
+    # ---- growing a layer ------------------------------------------------------------------------
+
+    def _epilogue(self, anchor: Node, kind: str) -> list[Node]:
+        """The longest run of pointwise nodes behind an anchor that leaves one result."""
+        if len([v for v in anchor.outputs if v is not None]) != 1:
+            return []
+        start = anchor.output
+        if start.type.shape is None or self.graph.is_output(start):
+            return []
+        inside: dict[Value, None] = {start: None}
+        after: set[int] = {id(start)}
+        region: list[Node] = []
+        best = 0
+        waiting = set(map(id, self.graph.users(start)))
+        for node in self.graph.nodes[self.position[id(anchor)] + 1 :]:
+            if len(region) >= _MAX_REGION or not waiting:
+                break
+            reads = read_values(node)
+            if not any(id(v) in after for v in reads):
+                continue
+            waiting.discard(id(node))
+            after |= {id(v) for v in node.outputs if v is not None}
+            if any(id(v) in after and v not in inside for v in reads):
+                continue
+            fits = self._free(node) and self._is_pointwise(node) and self.absorbs(kind, node)
+            if not fits or node.output.shape != start.shape:
+                continue
+            region.append(node)
+            inside[node.output] = None
+            waiting |= set(map(id, self.graph.users(node.output)))
+            if self._exits(inside, [anchor, *region]) == [node.output]:
+                if self._tree_size(node.output, region) > _MAX_TREE:
+                    break
+                best = len(region)
+        return region[:best]
+
+    def _exits(self, inside: dict[Value, None], nodes: list[Node]) -> list[Value]:
+        mine = set(map(id, nodes))
+        return [
+            v
+            for v in inside
+            if self.graph.is_output(v) or any(id(u) not in mine for u in self.graph.users(v))
+        ]
+
+    def _prologue(self, anchor: Node) -> list[Node]:
+        """Cheap pointwise producers of a reduction or nest that nobody else reads."""
+        op = op_of(anchor)
+        if op is None or anchor.op in _WINDOWS:
+            return []
+        taken: list[Node] = []
+        pending = [v for v in anchor.inputs if v is not None]
+        while pending:
+            value = pending.pop()
+            maker = value.producer
+            if maker is None or not self._free(maker) or not self._is_pointwise(maker):
+                continue
+            user = self.graph.only_user(value)
+            if user is None or (user is not anchor and user not in taken):
+                continue
+            if op.nest is not None and (self._is_costly(maker) or len(taken) >= 3):
+                continue
+            if product(value.shape) != product(anchor.inputs[0].shape):  # type: ignore[union-attr]  # an anchor has a first input
+                continue
+            taken.append(maker)
+            pending += [v for v in maker.inputs if v is not None]
+        return sorted(taken, key=lambda n: self.position[id(n)])
+
+    def _producers(self, root: Node) -> list[Node]:
+        """Pointwise producers of a pointwise node that nobody outside the group reads."""
+        taken: list[Node] = []
+        pending = [v for v in root.inputs if v is not None]
+        while pending and len(taken) < _MAX_REGION:
+            value = pending.pop(0)
+            maker = value.producer
+            if maker is None or not self._free(maker) or not self._is_pointwise(maker):
+                continue
+            if maker in taken or self.graph.is_output(value):
+                continue
+            if any(user is not root and user not in taken for user in self.graph.users(value)):
+                continue
+            if value.shape != root.output.shape and self._is_costly(maker):
+                continue
+            nodes = sorted([*taken, maker, root], key=lambda n: self.position[id(n)])
+            if self._tree_size(root.output, nodes) > _MAX_TREE:
+                continue
+            taken.append(maker)
+            pending += [v for v in maker.inputs if v is not None]
+        return sorted(taken, key=lambda n: self.position[id(n)])
+
+    # ---- facts ----------------------------------------------------------------------------------
+
+    def _anchor_kind(self, node: Node) -> str | None:
+        op = op_of(node)
+        if op is None or id(node) in self.host:
+            return None
+        if op.anchor:
+            return op.anchor
+        return "loop" if op.reduce is not None or op.nest is not None else None
+
+    def _is_element(self, node: Node) -> bool:
+        op = op_of(node)
+        return op is not None and op.element is not None and node.op != "Concat"
+
+    def _is_pointwise(self, node: Node) -> bool:
+        if id(node) not in self._pointwise:
+            fits = id(node) not in self.host and node.op not in VIEWS and is_pointwise(node)
+            self._pointwise[id(node)] = fits
+        return self._pointwise[id(node)]
+
+    def _is_costly(self, node: Node) -> bool:
+        expr = element_of(node, 0, _origin_index(node.output))
+        return any(isinstance(e, Call) and e.fn in _COSTLY for e in walk(expr))
+
+    def _tree_size(self, value: Value, nodes: list[Node]) -> int:
+        """Expression nodes of a value within a region, shared parts counted for each use."""
+        sizes: dict[int, int] = {}
+        for node in nodes:
+            own = sum(1 for _ in walk(element_of(node, 0, _origin_index(node.output))))
+            inner = sum(sizes.get(id(v), 0) for v in node.inputs if v is not None)
+            sizes[id(node.output)] = own + inner
+        return sizes.get(id(value), 0)
+
+    def _free(self, node: Node) -> bool:
+        return id(node) not in self.layer_of and id(node) not in self.host
+
+    def _put(self, layer: Layer) -> None:
+        for node in layer.nodes:
+            self.layer_of[id(node)] = layer
+
+
+_WINDOWS = frozenset(("MaxPool", "AveragePool", "LpPool", "LRN"))
+
+
+def _origin_index(value: Value) -> tuple[Expr, ...]:
+    return tuple(index(0) for _ in value.shape)
+
+
+def native_reason(node: Node) -> str | None:
+    """Why a node must run on the host; None when it runs natively."""
+    op = op_of(node)
+    if op is None:
+        return f"planish has no operator {node.op}"
+    if any(v is not None and v.type.shape is None for v in (*node.inputs, *node.outputs)):
+        return "a shape is not known before running"
+    native = op.element or op.reduce or op.nest or op.anchor
+    if not native:
+        return f"{node.op} has no native form"
+    if op.refuse is not None:
+        return op.refuse(args_of(node), node.attrs)
+    return None
