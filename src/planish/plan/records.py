@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, Shape
+from planish.plan.write import write_plan
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,14 @@ class Ref:
             "weight" (an entry of Plan.weights), "heap" (a buffer sized at run time, see Plan.heap).
         number: Which input, output, weight or heap buffer; 0 for the arena.
         offset: Bytes from its start.
+        span: Bytes from the offset on that the step touches, so that a reader can check bounds;
+            None: not told.
     """
 
     kind: str
     number: int
     offset: Dim = 0
+    span: Dim | None = None
 
 
 @dataclass(frozen=True)
@@ -189,3 +194,11 @@ class Plan:
     stages: tuple[tuple[str, int], ...] = ()
     memory: dict[str, int] = field(default_factory=dict)
     history: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan to a file, atomically. Equal plans give equal bytes.
+
+        Raises:
+            PlanFileError: A field holds something that is not data, or the system refused.
+        """
+        write_plan(self, path)
