@@ -9,6 +9,7 @@ from planish.base.errors import BuildError, VerifyError
 from planish.base.shapes import Dim, evaluate, product, symbols_of
 from planish.graph.graph import Graph, Value
 from planish.graph.layer import Layer
+from planish.graph.reference import host_model
 from planish.kernels.workload import Workload, dense_strides
 from planish.lower.canonical import canonical
 from planish.lower.concats import Placement, place_concats
@@ -20,7 +21,6 @@ from planish.lower.contractions import (
     conv_transpose_layer,
     matmul_layer,
 )
-from planish.lower.host import host_model
 from planish.lower.nests import NestLayer, copy_nest, loop_nest
 from planish.lower.operands import Source
 from planish.lower.orders import Order, choose_orders

@@ -1,4 +1,4 @@
-"""Nodes that run on the host: each as a one-node ONNX model for `onnx.reference`."""
+"""Nodes as one-node ONNX models, and what they mean by the reference implementation of ONNX."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from planish.base.dtypes import DType
+from planish.base.errors import UnsupportedError
 from planish.graph.graph import Graph, Node, Value, read_values
 
 
@@ -95,3 +97,48 @@ def _info(value: Value) -> onnx.ValueInfoProto:
 
 def _tensor(value: Value) -> onnx.TensorProto:
     return numpy_helper.from_array(np.asarray(value.data), value.name)
+
+
+def evaluate_node(node: Node, inputs: dict[str, np.ndarray]) -> list[np.ndarray | None]:
+    """What a node gives, by the reference implementation of the ONNX specification.
+
+    Args:
+        node: The node.
+        inputs: Contents of what it reads, by name; constants need not be there.
+
+    Returns:
+        One array for each output; None for one left out.
+
+    Raises:
+        UnsupportedError: The reference implementation cannot run it.
+    """
+    model, reads = host_model(node)
+    proto = onnx.load_from_string(model)
+    try:
+        evaluator = ReferenceEvaluator(proto)
+        results = iter(evaluator.run(None, {v.name: inputs[v.name] for v in reads}))
+    except Exception as error:
+        raise UnsupportedError(
+            f"node {node.name!r} ({node.op}) fails in the reference implementation: {error}"
+        ) from error
+    return [None if v is None else np.asarray(next(results)) for v in node.outputs]
+
+
+def interpret(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run a graph node by node through the reference implementation. Slow, and the plain twin of
+    everything the passes and kernels do.
+
+    Args:
+        graph: The graph.
+        feeds: One array for each graph input, by name.
+
+    Returns:
+        Every value by name, graph outputs among them.
+    """
+    known = dict(feeds)
+    for node in graph.nodes:
+        for value, result in zip(node.outputs, evaluate_node(node, known), strict=True):
+            if value is not None and result is not None:
+                known[value.name] = result
+    known |= {v.name: np.asarray(v.data) for v in graph.outputs if v.is_const}
+    return known

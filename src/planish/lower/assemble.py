@@ -1,0 +1,307 @@
+"""Steps + chosen tactics + offsets → Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planish.base.dtypes import DType
+from planish.base.shapes import Dim, evaluate, product, substitute
+from planish.graph.graph import Graph, Value
+from planish.kernels.kernel import Config, Kernel, Source, config_text
+from planish.kernels.workload import Workload
+from planish.lower.lowering import LoweredStep
+from planish.lower.operands import Source as OperandSource
+from planish.lower.schedule import Life, group_steps, lifetimes, reuse_in_place
+from planish.lower.storage import Buffer, Storage
+from planish.memory.problem import Buffer as Block
+from planish.memory.problem import Problem
+from planish.memory.solve import solve
+from planish.memory.validate import validate
+from planish.plan.records import (
+    HeapBuffer,
+    HostStep,
+    HostTensor,
+    NativeStep,
+    PhaseCall,
+    Plan,
+    Profile,
+    Ref,
+    Step,
+    TensorInfo,
+)
+from planish.targets.cpu import CpuTarget
+
+ALIGN = 64  # bytes; every buffer of the arena starts on such a border
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The tactic of a workload.
+
+    Attributes:
+        kernel: Catalogue entry.
+        config: Its config.
+        source: Its code.
+        object: Its compiled code.
+        reason: Why this one, and why each other was refused or lost.
+        micros: Measured time, microseconds; 0.0 untimed.
+    """
+
+    kernel: Kernel
+    config: Config
+    source: Source
+    object: bytes
+    reason: tuple[str, ...]
+    micros: float = 0.0
+
+
+Choose = Callable[[int], Chosen]  # step number -> its tactic
+
+
+class Assembler:
+    """Makes plans of one lowered graph under different choices of tactics.
+
+    Packed weights are kept between plans, so that a tactic is packed once.
+
+    Args:
+        graph: The graph; for names, types and history.
+        steps: Its steps.
+        target: The CPU.
+        profiles: Ranges of the symbolic dims.
+        driver: Object code of the native driver.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        steps: list[LoweredStep],
+        target: CpuTarget,
+        profiles: Sequence[Profile],
+        driver: bytes,
+    ) -> None:
+        self.graph = graph
+        self.steps = steps
+        self.target = target
+        self.profiles = tuple(profiles)
+        self.driver = driver
+        self.saved = reuse_in_place(steps)
+        self.groups = group_steps(steps)
+        self.largest: dict[str, int] = {}
+        for profile in self.profiles:
+            for name, _, _, high in profile.dims:
+                self.largest[name] = max(high, self.largest.get(name, 0))
+        self.lives = lifetimes(steps, self.groups, self.largest)
+        self._packed: dict[tuple[int, str], np.ndarray] = {}
+
+    def plan(self, choose: Choose) -> Plan:
+        """The plan with these tactics. Everything but provenance is filled in."""
+        chosen = [None if s.workload is None else choose(n) for n, s in enumerate(self.steps)]
+        scratch, worker_scratch = self._scratch(chosen)
+        blocks = [
+            Block(f"b{n}", life.lower, life.upper, _round(life.size), ALIGN)
+            for n, life in enumerate([*self.lives, *scratch.values()])
+        ]
+        layout = solve(Problem(tuple(blocks), None))
+        validate(Problem(tuple(blocks), None), layout.offsets)
+        offsets = {
+            life.buffer: layout.offsets[f"b{n}"]
+            for n, life in enumerate([*self.lives, *scratch.values()])
+        }
+        weights = _Weights(self._packed)
+        heap: dict[Buffer, int] = {}
+        steps: list[Step] = []
+        objects: dict[bytes, None] = {self.driver: None}
+        for number, (step, tactic) in enumerate(zip(self.steps, chosen, strict=True)):
+            refs = _Refs(offsets, heap, weights, step, tactic, self.target)
+            if tactic is None:
+                steps.append(_host_step(step, refs))
+                continue
+            objects.setdefault(tactic.object)
+            scratch_life = scratch.get(number)
+            at = None if scratch_life is None else offsets[scratch_life.buffer]
+            steps.append(_native_step(step, tactic, refs, at, self.groups[number]))
+        return Plan(
+            name=self.graph.name,
+            inputs=_infos(self.graph.inputs),
+            outputs=_infos(self.graph.outputs),
+            profiles=self.profiles,
+            steps=tuple(steps),
+            objects=tuple(objects),
+            weights=tuple(weights.arrays),
+            arena=layout.height,
+            worker_scratch=worker_scratch,
+            heap=tuple(HeapBuffer(b.elements * b.dtype.size) for b in heap),
+            threads=self.target.threads,
+            target={
+                "isa": self.target.isa,
+                "triple": self.target.triple,
+                "cpu": self.target.cpu,
+                "features": self.target.features,
+                "vector_bytes": self.target.vector_bytes,
+            },
+            memory={
+                "planned": layout.height,
+                "naive": layout.naive,
+                "lower_bound": layout.lower_bound,
+                "in_place": self.saved,
+            },
+            history=tuple((e.step, e.note, e.origin) for e in self.graph.history),
+        )
+
+    def _scratch(self, chosen: Sequence[Chosen | None]) -> tuple[dict[int, Life], int]:
+        """A buffer for the shared scratch of each step, and the largest private scratch."""
+        lives: dict[int, Life] = {}
+        worker = 0
+        for number, tactic in enumerate(chosen):
+            if tactic is None:
+                continue
+            worker = max(worker, tactic.source.worker_scratch)
+            params = self.steps[number].params
+            env = _env(self.steps[number].workload, params, self.largest)
+            size = evaluate(tactic.source.scratch, env)
+            if size:
+                buffer = Buffer("arena", DType.U8, size, f"{self.steps[number].name}.scratch")
+                group = self.groups[number]
+                lives[number] = Life(buffer, group, group + 1, size)
+        return lives, worker
+
+
+def _env(
+    workload: Workload | None, params: Sequence[Dim], values: Mapping[str, int]
+) -> dict[str, int]:
+    """Values of a workload's params, given those of the model's symbols."""
+    assert workload is not None
+    return {name: evaluate(dim, values) for name, dim in zip(workload.params, params, strict=True)}
+
+
+def _round(size: int) -> int:
+    return -(-size // ALIGN) * ALIGN
+
+
+class _Weights:
+    """The plan's constants, equal ones stored once."""
+
+    def __init__(self, packed: dict[tuple[int, str], np.ndarray]) -> None:
+        self._packed = packed
+        self._numbers: dict[tuple[int, str], int] = {}
+        self.arrays: list[np.ndarray] = []
+
+    def number(
+        self, source: OperandSource, position: int, step: LoweredStep, tactic: Chosen,
+        target: CpuTarget,
+    ) -> int:  # fmt: skip
+        assert source.data is not None and step.workload is not None
+        pack = tactic.kernel.pack if source.const else None
+        format_ = f"{position} {tactic.kernel.name} {config_text(tactic.config)}" if pack else ""
+        if pack:
+            operand = step.workload.inputs[position]
+            outs = [o.shape[1] if len(o.shape) > 1 else 0 for o in step.workload.outputs]
+            format_ += f" {operand} {outs}"
+        key = (id(source.data), format_)
+        if key not in self._numbers:
+            if key not in self._packed:
+                data = np.asarray(source.data)
+                if pack:
+                    data = data.reshape(tuple(source.storage.shape))  # type: ignore[arg-type]  # constants are static
+                    data = pack(step.workload, tactic.config, target, position, data)
+                self._packed[key] = np.ascontiguousarray(data)
+            self._numbers[key] = len(self.arrays)
+            self.arrays.append(self._packed[key])
+        return self._numbers[key]
+
+
+class _Refs:
+    """Where the operands of one step lie in the plan."""
+
+    def __init__(
+        self,
+        offsets: Mapping[Buffer, int],
+        heap: dict[Buffer, int],
+        weights: _Weights,
+        step: LoweredStep,
+        tactic: Chosen | None,
+        target: CpuTarget,
+    ) -> None:
+        self.offsets, self.heap, self.weights = offsets, heap, weights
+        self.step, self.tactic, self.target = step, tactic, target
+
+    def source(self, position: int, source: OperandSource) -> Ref:
+        if source.data is not None and self.tactic is not None:
+            number = self.weights.number(source, position, self.step, self.tactic, self.target)
+            return Ref("weight", number, source.storage.offset * source.storage.dtype.size)
+        return self.view(source.storage)
+
+    def view(self, view: Storage) -> Ref:
+        root = view.buffer.root()
+        offset = view.offset * view.dtype.size
+        if root.kind == "arena":
+            return Ref("arena", 0, self.offsets[root] + offset)
+        if root.kind == "heap":
+            return Ref("heap", self.heap.setdefault(root, len(self.heap)), offset)
+        return Ref(root.kind, root.number, offset)
+
+
+def _native_step(
+    step: LoweredStep, tactic: Chosen, refs: _Refs, scratch: int | None, group: int
+) -> NativeStep:
+    workload = step.workload
+    assert workload is not None
+    args: list[Ref | None] = [refs.source(n, s) for n, s in enumerate(step.inputs)]
+    args += [refs.view(view) for view in step.outputs]
+    args.append(None if scratch is None else Ref("arena", 0, scratch))
+    env = dict(zip(workload.params, step.params, strict=True))
+    phases = tuple(
+        PhaseCall(phase.symbol, _in_model_symbols(phase.units, env), n > 0)
+        for n, phase in enumerate(tactic.source.phases)
+    )
+    return NativeStep(
+        name=step.name,
+        origin=step.origin,
+        args=tuple(args),
+        params=step.params,
+        phases=phases,
+        group=group,
+        weight=1.0,
+        kernel=tactic.kernel.name,
+        tactic=config_text(tactic.config),
+        reason=(*((step.note,) if step.note else ()), *tactic.reason),
+        workload=str(workload),
+        micros=tactic.micros,
+    )
+
+
+def _in_model_symbols(dim: Dim, env: Mapping[str, Dim]) -> Dim:
+    return substitute(dim, env)
+
+
+def _host_step(step: LoweredStep, refs: _Refs) -> HostStep:
+    host = step.host
+    assert host is not None
+
+    def tensor(view: Storage, shape: tuple[Dim, ...] | None) -> HostTensor:
+        return HostTensor(refs.view(view), view.dtype, shape)
+
+    return HostStep(
+        name=step.name,
+        origin=step.origin,
+        op=host.op,
+        model=host.model,
+        inputs=tuple(tensor(view, view.shape) for view in host.inputs),
+        outputs=tuple(
+            None if out is None else tensor(out[1], out[0].type.shape) for out in host.outputs
+        ),
+        reason=host.reason,
+    )
+
+
+def _infos(values: Sequence[Value]) -> tuple[TensorInfo, ...]:
+    return tuple(TensorInfo(v.name, v.dtype, v.shape) for v in values)
+
+
+def total_bytes(step: LoweredStep, env: Mapping[str, int]) -> int:
+    """Bytes read and written, counting each operand once."""
+    views = [*(s.storage for s in step.inputs), *step.outputs]
+    return sum(evaluate(product(v.shape), env) * v.dtype.size for v in views)

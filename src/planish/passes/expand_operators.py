@@ -1,0 +1,68 @@
+"""Replace composite operators by the primitive ones that they are defined by.
+
+    x ─ BatchNormalization        becomes    x ─ Mul(scale / √(var + ε)) ─ Add(…)
+    x ─ Gemm                      becomes    x ─ MatMul ─ Add
+
+So one rewrite of Mul and Add serves them all. Operators with a kernel of their own stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from planish.base.dtypes import DType
+from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
+from planish.graph.infer import args_of, op_of
+from planish.passes.rewrite import Pass
+
+
+def find(graph: Graph) -> Iterator[Patch]:
+    """Composite nodes whose expansion is known."""
+    for node in list(graph.nodes):
+        op = op_of(node)
+        if op is None or op.expand is None:
+            continue
+        if any(v is not None and v.type.shape is None for v in node.inputs):
+            continue
+        patch = _expansion(graph, node)
+        if patch is not None:
+            yield patch
+
+
+def _expansion(graph: Graph, node: Node) -> Patch | None:
+    op = op_of(node)
+    assert op is not None and op.expand is not None
+    primitives = op.expand(args_of(node), node.attrs)
+    if primitives is None:
+        return None
+    known: dict[str, Value | None] = {str(n): v for n, v in enumerate(node.inputs)}
+    nodes: list[Node] = []
+    for primitive in primitives:
+        inputs: list[Value | None] = []
+        for source in primitive.inputs:
+            if isinstance(source, np.ndarray):
+                inputs.append(constant(graph.fresh(f"{node.name}.const"), source))
+            else:
+                inputs.append(None if source is None else known[source])
+        outputs = [
+            Value(graph.fresh(f"{node.name}.{name}"), TensorType(DType.F32, None))
+            for name in primitive.outputs
+        ]
+        known |= dict(zip(primitive.outputs, outputs, strict=True))
+        nodes.append(
+            Node(primitive.op, inputs, outputs, dict(primitive.attrs),
+                 name=f"{node.name}.{primitive.op}", origin=node.origin)
+        )  # fmt: skip
+    pairs = []
+    for number, value in enumerate(node.outputs):
+        if value is not None:
+            made = known[f"out{number}"]
+            assert made is not None
+            pairs.append((value, made))
+    note = f"{node.name}: {node.op} as {' + '.join(n.op for n in nodes)}"
+    return Patch(note, remove=(node,), add=tuple(nodes), replace=tuple(pairs))
+
+
+PASS = Pass("expand_operators", "composite operators expanded", find)

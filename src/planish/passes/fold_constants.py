@@ -1,0 +1,91 @@
+"""Compute at build time what depends on constants only, and sizes that follow from shapes.
+
+    w ─ Transpose ─┐                        w' ─┐
+    x ─────────────┴ MatMul      becomes    x ──┴ MatMul
+
+    x ─ Shape ─ Gather(1) ─ …    becomes    64 ─ …        where dim 1 of x is 64
+
+Not handled: results of more than 256 MiB that are larger than all they are made of (an Expand or
+ConstantOfShape stays what it is); random operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from planish.base.errors import UnsupportedError
+from planish.base.shapes import product
+from planish.graph.graph import Graph, Node, Patch, Value, constant, read_values
+from planish.graph.reference import evaluate_node
+from planish.passes.rewrite import Pass
+
+RANDOM = frozenset(
+    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
+     "Bernoulli")
+)  # fmt: skip
+_LARGE = 256 << 20  # bytes
+
+
+def find(graph: Graph) -> Iterator[Patch]:
+    """Nodes that can be computed now."""
+    for node in list(graph.nodes):
+        patch = _from_sizes(graph, node) or _from_constants(graph, node)
+        if patch is not None:
+            yield patch
+
+
+def _from_sizes(graph: Graph, node: Node) -> Patch | None:
+    """An integer result whose contents follow from static shapes."""
+    if len(node.outputs) != 1 or node.outputs[0] is None:
+        return None
+    value = node.output
+    dims = value.dims
+    if dims is None or value.type.shape is None or not value.dtype.is_integer:
+        return None
+    if not all(isinstance(d, int) for d in dims) or len(value.shape) > 1:
+        return None
+    data = np.array([int(d) for d in dims], dtype=value.dtype.numpy)  # type: ignore[arg-type]  # checked above
+    data = data.reshape(() if not value.shape else (-1,))
+    return _replaced(graph, node, [data], "a size known from shapes")
+
+
+def _from_constants(graph: Graph, node: Node) -> Patch | None:
+    reads = read_values(node)
+    if node.op in RANDOM or not all(v.is_const for v in reads):
+        return None
+    made = [v for v in node.outputs if v is not None]
+    if not made or any(v.dtype.llvm == "" and v.type.shape is None for v in made):
+        return None
+    size = sum(_bytes(v) for v in made)
+    if size > _LARGE and size > sum(_bytes(v) for v in reads):
+        return None
+    try:
+        results = evaluate_node(node, {})
+    except UnsupportedError:
+        return None
+    if any(not isinstance(r, np.ndarray) for r in results if r is not None):
+        return None
+    return _replaced(graph, node, results, "computed at build time")
+
+
+def _replaced(
+    graph: Graph, node: Node, results: list[np.ndarray | None], note: str
+) -> Patch | None:
+    pairs: list[tuple[Value, Value]] = []
+    for value, result in zip(node.outputs, results, strict=True):
+        if value is None or result is None:
+            continue
+        pairs.append((value, constant(graph.fresh(value.name), np.asarray(result))))
+    return Patch(f"{node.name}: {note}", remove=(node,), replace=tuple(pairs))
+
+
+def _bytes(value: Value) -> int:
+    if value.data is not None:
+        return int(value.data.nbytes)
+    count = product(value.shape) if value.type.shape is not None else 0
+    return count * value.dtype.size if isinstance(count, int) else 0
+
+
+PASS = Pass("fold_constants", "constants folded", find)
