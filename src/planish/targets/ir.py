@@ -132,6 +132,14 @@ class Module:
         )
         return Val("ptr", name)
 
+    def zeros(self) -> Val:
+        """The address of 1 KiB of constant zeros: what a masked-off load may read."""
+        name = "@zeros"
+        line = f"{name} = private unnamed_addr constant [1024 x i8] zeroinitializer, align 64"
+        if line not in self.constants:
+            self.constants.append(line)
+        return Val("ptr", name)
+
     def declare(self, name: str, returns: str, params: Sequence[str]) -> None:
         """Declare an external function or intrinsic once."""
         self.declarations.setdefault(name, f"declare {returns} @{name}({', '.join(params)})")

@@ -85,6 +85,10 @@ class MathBlocks:
         """`yes` where `x predicate bound`, else `no`."""
         return self.f.select(self.f.fcmp(predicate, x, real(bound, x.ty)), yes, no)
 
+    def choose_inf(self, x: Val) -> Val:
+        """Where x is infinite."""
+        return self.f.fcmp("oeq", self.abs(x), real(float("inf"), x.ty))
+
     def sqrt(self, x: Val) -> Val:
         """The square root, correctly rounded."""
         return self.f.intrinsic("sqrt", x.ty, [x])

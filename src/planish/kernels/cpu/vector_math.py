@@ -1,7 +1,8 @@
 """Elementary functions on scalars and vectors: f32 by polynomials, f64 by the C library.
 
 Errors of f32 results are at most 6 ulp for erf and tanh, 3 for the others; infinities, NaN, zeros,
-denormal inputs and overflow behave as C's do, except that `sigmoid` gives 0 where the true value is denormal.
+denormal inputs and overflow behave as C's do, except that `sigmoid` gives 0 where the true value is
+denormal.
 """
 
 from __future__ import annotations
