@@ -1,14 +1,14 @@
-"""The demo: a small Inception network trained on handwritten digits, and the pictures to score it on.
+"""The demo: a small Inception network trained on handwritten digits, and pictures to score it on.
 
 Everything here ships inside the package, so that a first build needs no download:
 
-    digits_inception.onnx   Conv + BatchNormalization + Relu blocks and concats, as an exporter wrote them
-    digits_test.npz         510 pictures that took no part in training: `pixels` [n, 8, 8], `labels` [n]
+    digits_inception.onnx   Conv + BatchNormalization + Relu blocks and concats, nothing folded
+    digits_test.npz         510 pictures never trained on: `pixels` [n, 8, 8], `labels` [n]
     ATTRIBUTION.md          where the pictures come from and the terms they are under
 
-The pictures are part of the test set of "Optical Recognition of Handwritten Digits", E. Alpaydin and
-C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, licence CC BY 4.0.
-The network is planish's own; `tools/train_demo.py` in the repository trains it again from the seed.
+The pictures are part of the test set of "Optical Recognition of Handwritten Digits", E. Alpaydin
+and C. Kaynak (1998), UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, licence
+CC BY 4.0. The network is planish's own; `tools/train_demo.py` in the repository trains it again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def model_path() -> Path:
 
 
 def test_set() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The labelled pictures to score the network on; none of their writers' forms was trained on.
+    """The labelled pictures to score the network on, cut from forms that it was not trained on.
 
     Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI Machine
     Learning Repository, https://doi.org/10.24432/C50P49; licence CC BY 4.0 (see ATTRIBUTION.md).
