@@ -43,15 +43,14 @@ class Frame:
     def prepare(self, dims: Sequence[Dim]) -> None:
         """Compute run-time sizes here, at the top of the function, so that loops only read them."""
         for dim in dims:
-            self.size(dim)
+            if isinstance(dim, Sym) and dim not in self._sizes:
+                self._sizes[dim] = self._polynomial(dim)
 
     def size(self, dim: Dim) -> Val:
-        """The value of a size. A symbolic one must be prepared, or used where it is first made."""
+        """The value of a size. A symbolic one that was not prepared is computed where it is used."""
         if isinstance(dim, int):
             return i64(dim)
-        if dim not in self._sizes:
-            self._sizes[dim] = self._polynomial(dim)
-        return self._sizes[dim]
+        return self._sizes.get(dim) or self._polynomial(dim)
 
     def _polynomial(self, dim: Sym) -> Val:
         f = self.f
