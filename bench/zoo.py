@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import platformdirs
+
 import zoo_batch
 import zoo_export
 import zoo_light
@@ -99,6 +100,8 @@ def with_batch(model: ZooModel, batch: int | str, folder: Path | None = None) ->
     """
     if not model.batchable and batch != 1:
         raise zoo_batch.BatchError(f"{model.name}: {model.note}")
+    if batch == 1 and model.source != "shared":
+        return model  # light and exported files are static at batch 1 already
     target = (folder or default_dir()) / "batch" / f"{model.name}.{batch}.onnx"
     rows = batch if isinstance(batch, int) else 1
     inputs = {name: (dtype, (rows, *shape[1:])) for name, (dtype, shape) in model.inputs.items()}
@@ -208,12 +211,12 @@ def _read_record(folder: Path, name: str) -> ZooModel | None:
     record = json.loads(path.read_text()) if path.exists() else {}
     if record.pop("version", None) != RECIPE_VERSION:
         return None
-    inputs = {key: (dtype, tuple(shape)) for key, (dtype, shape) in record.pop("inputs").items()}
-    files = {key: Path(record.pop(key)) for key in ("path", "dynamic_path") if record[key]}
-    record.pop("dynamic_path", None)
-    if not all(file.exists() for file in files.values()):
-        return None
-    return ZooModel(inputs=inputs, **files, **record)
+    record["inputs"] = {key: (d, tuple(shape)) for key, (d, shape) in record["inputs"].items()}
+    record["path"] = Path(record["path"])
+    record["dynamic_path"] = Path(record["dynamic_path"]) if record["dynamic_path"] else None
+    model = ZooModel(**record)
+    files = [model.path, model.dynamic_path or model.path]
+    return model if all(file.exists() for file in files) else None
 
 
 def _write_record(folder: Path, model: ZooModel) -> None:

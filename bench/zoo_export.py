@@ -29,32 +29,35 @@ class Recipe:
     outputs: tuple[str, ...]
 
 
+def _declare_operators() -> None:
+    """Declares torchvision's compiled operators where they are missing.
+
+    Without it neither torchvision nor what imports it (transformers does) can be imported.
+    """
+    import torch
+
+    if _LIBRARIES:
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    boxes = "Tensor dets, Tensor scores, float iou_threshold"
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
+            library.define(f"{operator}({boxes}) -> Tensor")
+    _LIBRARIES.append(library)
+
+
 def _torchvision(name: str) -> Callable[[], torch.nn.Module]:
     def build() -> torch.nn.Module:
-        return getattr(_torchvision_models(), name)(weights=None)
+        _declare_operators()
+        import torchvision
+
+        return getattr(torchvision.models, name)(weights=None)
 
     return build
 
 
-def _torchvision_models() -> Any:
-    """torchvision.models, also where torchvision's compiled operators are missing."""
-    import torch
-
-    if not _LIBRARIES:
-        try:
-            library = torch.library.Library("torchvision", "DEF")
-            boxes = "Tensor dets, Tensor scores, float iou_threshold"
-            for operator in ("nms", "qnms"):
-                library.define(f"{operator}({boxes}) -> Tensor")
-            _LIBRARIES.append(library)
-        except RuntimeError:  # the compiled operators are there and declared already
-            _LIBRARIES.append(None)
-    import torchvision
-
-    return torchvision.models
-
-
 def _bert() -> torch.nn.Module:
+    _declare_operators()
     import torch
     from transformers import BertConfig, BertModel
 

@@ -1,0 +1,220 @@
+"""Compares planish with onnxruntime, OpenVINO, ncnn and torch.compile on the zoo's models.
+
+    python bench/peers.py                                   everything
+    python bench/peers.py --models 'light_*' --rounds 9     some models, more rounds
+
+Latency is batch 1 with --threads threads; throughput keeps all cores busy in each peer's best usual
+setup. Rounds are interleaved: in each round every peer has one turn. README.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import peer_report
+import zoo
+from macs import count_macs
+from peer_adapters import PEERS, Arrays, Job, installed_version
+from peer_rounds import PEAK, Child, CpuClock, children, turns
+
+RESULTS = Path(__file__).resolve().parent / "results"
+REFERENCE = "onnxruntime"
+CHECK_SEEDS = (1, 2, 3)
+PEAK_SECONDS = 0.05
+PLAIN_WIDTH = 160  # columns where the output is no terminal
+FIGURES = ("latency", "throughput")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The CPU as the system calls it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def relative_error(found: Arrays, expected: Arrays) -> float:
+    """The largest difference of any output, relative to that output's largest magnitude."""
+    worst = 0.0
+    for name, right in expected.items():
+        got = np.asarray(found[name])
+        if got.size != right.size:
+            return float("inf")
+        difference = np.abs(got.reshape(right.shape).astype(np.float64) - right).max(initial=0.0)
+        if not np.isfinite(difference):
+            return float("inf")
+        worst = max(worst, float(difference / max(np.abs(right).max(initial=0.0), 1e-30)))
+    return worst
+
+
+def measure(model: zoo.ZooModel, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one model: the JSON entry of it."""
+    batched = zoo.with_batch(model, options.batch, options.dir)
+    feeds = zoo.random_inputs(batched, options.batch)
+    job = Job(
+        name=model.name,
+        batch=options.batch,
+        path=batched.path,
+        feeds=feeds,
+        threads=options.threads,
+        cores=usable_cores(),
+        precision=options.precision,
+        folder=options.dir,
+    )
+    entry: dict[str, Any] = {"macs": count_macs(batched.path, feeds), "peers": {}}
+    with children([PEAK, *names], options.dir) as group:
+        for child in group:
+            child.facts["prepare_s"] = child.ask("load", job)
+        _compare(group, batched, options)
+        if "latency" in options.figures:
+            _latency(group, entry, options)
+        if "throughput" in options.figures:
+            _throughput(group, entry, options)
+        for child in group[1:]:
+            failed = {"failure": child.failure} if child.failure else {}
+            entry["peers"][child.name] = {**child.facts, **failed}
+    _add_shares(entry, options.batch)
+    return entry
+
+
+def _compare(group: list[Child], model: zoo.ZooModel, options: argparse.Namespace) -> None:
+    reference = next((child for child in group if child.name == REFERENCE), None)
+    if reference is None:
+        return
+    for seed in CHECK_SEEDS:
+        feeds = zoo.random_inputs(model, options.batch, seed)
+        expected = reference.ask("outputs", feeds)
+        if expected is None:
+            return
+        for child in group[1:]:
+            found = child.ask("outputs", feeds)
+            if found is not None and child is not reference:
+                error = relative_error(found, expected)
+                child.facts["error"] = max(error, child.facts.get("error", 0.0))
+                if not math.isfinite(error):
+                    child.facts["error"] = None
+                    child.failure = "outputs have other shapes, or are not finite"
+
+
+def _latency(group: list[Child], entry: dict[str, Any], options: argparse.Namespace) -> None:
+    ceiling: list[float] = []
+    for child in turns(group, options.rounds):
+        clock = CpuClock(child)
+        if child.name == PEAK:
+            ceiling.append(child.ask("peak", options.threads, PEAK_SECONDS) or 0.0)
+        elif times := child.ask("latency", options.seconds):
+            child.facts.setdefault("round_min_ms", []).append(min(times))
+            child.facts.setdefault("round_median_ms", []).append(statistics.median(times))
+        entry.setdefault("others_cpu", []).append(clock.others_share())
+    entry["peak_gflops"] = max(ceiling, default=0.0)
+    for child in group:
+        if "round_min_ms" in child.facts:
+            child.facts["min_ms"] = min(child.facts["round_min_ms"])
+            child.facts["median_ms"] = statistics.median(child.facts["round_median_ms"])
+
+
+def _throughput(group: list[Child], entry: dict[str, Any], options: argparse.Namespace) -> None:
+    for child in group:
+        child.facts["streams"] = child.ask("prepare_streams")
+    ceiling: list[float] = []
+    for child in turns(group, options.rounds):
+        clock = CpuClock(child)
+        if child.name == PEAK:
+            ceiling.append(child.ask("peak", usable_cores(), PEAK_SECONDS) or 0.0)
+        elif rate := child.ask("throughput", options.seconds):
+            child.facts.setdefault("round_per_s", []).append(rate * options.batch)
+        entry.setdefault("others_cpu", []).append(clock.others_share())
+    entry["peak_gflops_all_cores"] = max(ceiling, default=0.0)
+    for child in group:
+        if "round_per_s" in child.facts:
+            child.facts["max_per_s"] = max(child.facts["round_per_s"])
+            child.facts["median_per_s"] = statistics.median(child.facts["round_per_s"])
+
+
+def _add_shares(entry: dict[str, Any], batch: int) -> None:
+    """Share of the measured FMA peak: an FMA is two operations, a MAC one FMA."""
+    gflop = 2 * entry["macs"] / 1e9
+    for facts in entry["peers"].values():
+        if entry.get("peak_gflops") and "min_ms" in facts:
+            facts["peak_share"] = gflop / (facts["min_ms"] / 1e3) / entry["peak_gflops"]
+        if entry.get("peak_gflops_all_cores") and "max_per_s" in facts:
+            rate = gflop * facts["max_per_s"] / batch
+            facts["peak_share_all_cores"] = rate / entry["peak_gflops_all_cores"]
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Compare planish with its peers.")
+    add = parser.add_argument
+    add("--models", nargs="+", metavar="NAME", help="models or globs; all of the zoo by default")
+    add("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
+    add("--figures", nargs="+", choices=FIGURES, default=list(FIGURES))
+    add("--rounds", type=int, default=5, help="turns of each peer (default 5)")
+    add("--seconds", type=float, default=0.5, help="length of a turn (default 0.5)")
+    add("--threads", type=int, default=2, help="threads for latency (default 2)")
+    add("--batch", type=int, default=1)
+    add("--precision", choices=["fp32"], default="fp32")
+    add("--json", type=Path, help="where to write; default: bench/results/<time>.json")
+    add("--dir", type=Path, default=zoo.default_dir(), help="the zoo's cache folder")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures, prints and writes; 1 where an output of planish is wrong."""
+    from rich.console import Console
+
+    options = parse(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    versions = {name: installed_version(name) for name in options.peers}
+    names = [
+        name
+        for name, version in versions.items()
+        if version and options.precision in PEERS[name].precisions
+    ]
+    if REFERENCE not in names:
+        console.print(f"[yellow]outputs are not checked: {REFERENCE} is not among the peers[/]")
+    result: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "versions": versions,
+        "options": {key: str(value) for key, value in vars(options).items()},
+        "models": {},
+    }
+    target = options.json or RESULTS / f"peers-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for model in zoo.models(options.models, options.dir, progress=console.print):
+        with console.status(f"{model.name} ..."):
+            result["models"][model.name] = measure(model, names, options)
+        target.write_text(json.dumps(result, indent=1))  # what is measured is kept, come what may
+        console.print(peer_report.line(model.name, result["models"][model.name]))
+    result["summary"] = peer_report.summary(result["models"])
+    target.write_text(json.dumps(result, indent=1))
+    for table in peer_report.tables(result):
+        console.print(table)
+    console.print(f"written: {target}")
+    return 1 if peer_report.wrong(result["models"]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
