@@ -22,7 +22,7 @@ from planish.ops.checks import (
 )
 from planish.ops.op import Args, Attrs, Op, Result
 from planish.ops.pointwise import fetch, pointwise, wide
-from planish.ops.scalar import Index, cast, eq, like, lt, mul, select
+from planish.ops.scalar import Index, cast, like, mul, select
 from planish.ops.sizes import (
     Combine,
     combine,
@@ -48,31 +48,8 @@ def _plain(fn: str) -> Callable[[Attrs, Expr, Expr], Expr]:
     return lambda attrs, a, b: call(fn, a, b)
 
 
-def _guarded(fn: str, a: Expr, b: Expr, at_zero: Expr, at_minus_one: Expr) -> Expr:
-    """Integer division that never traps: x/0 and lowest/-1 end a process on many CPUs."""
-    if isinstance(b, Const) and b.value not in (0, -1):
-        return call(fn, a, b)
-    zero, one = like(0, b), like(1, b)
-    unsafe = eq(b, zero)
-    if b.dtype.is_signed:
-        unsafe = call("or", unsafe, eq(b, like(-1, b)))
-    result = call(fn, a, select(unsafe, one, b))
-    if b.dtype.is_signed:
-        result = select(eq(b, like(-1, b)), at_minus_one, result)
-    return select(eq(b, zero), at_zero, result)
-
-
-def _div(attrs: Attrs, a: Expr, b: Expr) -> Expr:
-    if a.dtype.is_float:
-        return call("div", a, b)
-    return _guarded("div", a, b, like(0, a), call("neg", a) if a.dtype.is_signed else a)
-
-
 def _mod(attrs: Attrs, a: Expr, b: Expr) -> Expr:
-    fn = "fmod" if int_attr(attrs, "fmod", 0) else "mod"
-    if a.dtype.is_float:
-        return call(fn, a, b)
-    return _guarded(fn, a, b, like(0, a), like(0, a))
+    return call("fmod" if int_attr(attrs, "fmod", 0) else "mod", a, b)
 
 
 def _refuse_float_mod(args: Args, attrs: Attrs) -> str | None:
@@ -83,9 +60,7 @@ def _refuse_float_mod(args: Args, attrs: Attrs) -> str | None:
 
 def _shift(attrs: Attrs, a: Expr, b: Expr) -> Expr:
     direction = str_attr(attrs, "direction", "", ("LEFT", "RIGHT"))
-    inside = lt(b, like(a.dtype.bits, b))
-    amount = call("and", b, like(a.dtype.bits - 1, b))
-    return select(inside, call("shl" if direction == "LEFT" else "shr", a, amount), like(0, a))
+    return call("shl" if direction == "LEFT" else "shr", a, b)
 
 
 def _variadic(fn: str) -> Callable[..., Expr]:
@@ -117,7 +92,7 @@ def _pow(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
     x, y = wide(fetch(args, 0, at)), wide(fetch(args, 1, at))
     if isinstance(y, Const) and (value := power(x, float(y.value))) is not None:
         return cast(value, dtype)
-    work = x.dtype if x.dtype.is_float else DType.F64
+    work = DType.F64 if y.dtype.is_float and not x.dtype.is_float else x.dtype
     return cast(call("pow", cast(x, work), cast(y, work)), dtype)
 
 
@@ -185,7 +160,7 @@ _BITWISE: tuple[tuple[str, str], ...] = (
 
 BINARY: tuple[Op, ...] = (
     *(pointwise(n, _plain(f), inputs=2, accepts=NUMBERS, sizes=s) for n, f, s in _ARITHMETIC),
-    pointwise("Div", _div, inputs=2, accepts=NUMBERS, sizes=_EXACT_OR_NOT),
+    pointwise("Div", _plain("div"), inputs=2, accepts=NUMBERS, sizes=_EXACT_OR_NOT),
     pointwise(
         "Mod", _mod, inputs=2, accepts=NUMBERS, sizes={False: size_mod}, refuse=_refuse_float_mod
     ),

@@ -176,7 +176,7 @@ def equal(a: Dim, b: Dim, what: str) -> tuple[Fact, ...]:
 def broadcast(shapes: Sequence[Shape]) -> tuple[Shape, tuple[Fact, ...]]:
     """The shape that shapes broadcast to, as NumPy does it.
 
-    Two sizes that are not known to be equal give the size that is no symbol, or their maximum: right
+    Two sizes that are not known to be equal give the one that is a number, or their maximum: right
     for any sizes that may meet (each is then 1 or the result), and noted as a fact to check.
 
     Raises:

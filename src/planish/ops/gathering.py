@@ -1,7 +1,7 @@
 """Operators that read where other tensors say: Gather, GatherElements, GatherND, OneHot.
 
-An index below 0 counts from the end. One that is out of range reads the nearest element: native code
-never reads outside a tensor.
+An index below 0 counts from the end. One that is out of range reads the nearest element: native
+code never reads outside a tensor.
 """
 
 from __future__ import annotations

@@ -166,9 +166,8 @@ class Op:
     """One operator at the canonical opset.
 
     At most one of `element`, `reduce`, `nest`, `expand` and `anchor` says how it runs natively,
-    with two exceptions. An anchor may have `reduce` too, for dtypes that no template takes.
-    `element` may stand beside `nest` (Concat): the nest is then the faster form of a layer by
-    itself. An operator with none of them runs on the host.
+    with one exception: an anchor has `reduce` too, the same in plain form, for dtypes that no
+    template takes. An operator with none of them runs on the host.
 
     Attributes:
         name: ONNX operator name.

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from planish.base.errors import ModelError
 from planish.base.expr import Expr, index
-from planish.base.nest import Nest, Stage, Store
 from planish.base.shapes import Dim, Shape, Sym, ceildiv
 from planish.ops.checks import (
     axis_of,
@@ -24,7 +23,6 @@ from planish.ops.scalar import (
     add,
     clamp,
     load,
-    loops,
     lt,
     mul,
     select,
@@ -257,27 +255,6 @@ def _concat(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
     return result
 
 
-def _concat_nest(args: Args, attrs: Attrs) -> Nest:
-    """Each input is copied to its place: no comparison in the inner loops."""
-    shape = shape_of(args, 0)
-    axis = axis_of(int_attr(attrs, "axis"), len(shape))
-    dtype = require(args, 0).dtype
-    outer = (*shape[:axis], *shape[axis + 1 :])
-    around = loops("o", len(outer))
-    stages: list[Stage] = []
-    begin: Dim = 0
-    for n in range(len(args)):
-        extent = shape_of(args, n)[axis]
-        m = loops("m", 1)[0]
-        source = (*around[:axis], m, *around[axis:])
-        target = (*around[:axis], add(m, size(begin)), *around[axis:])
-        if extent != 0:
-            store = Store(0, target)
-            stages.append(Stage((extent,), (), "", load(n, source, dtype), dtype, store))
-        begin = begin + extent
-    return Nest(outer, tuple(stages))
-
-
 def _refuse_concat(args: Args, attrs: Attrs) -> str | None:
     axis = axis_of(int_attr(attrs, "axis"), len(shape_of(args, 0)))
     extents = [shape_of(args, n)[axis] for n in range(len(args))]
@@ -289,5 +266,5 @@ def _refuse_concat(args: Args, attrs: Attrs) -> str | None:
 SLICING: tuple[Op, ...] = (
     Op("Slice", _infer_slice, element=_slice, refuse=_refuse_slice),
     Op("Split", _infer_split, element=_split, refuse=_refuse_split),
-    Op("Concat", _infer_concat, element=_concat, nest=_concat_nest, refuse=_refuse_concat),
+    Op("Concat", _infer_concat, element=_concat, refuse=_refuse_concat),
 )
