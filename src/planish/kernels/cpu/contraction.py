@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planish.base.expr import Call, Const, Expr, Load, Size, coefficient, loads_of
-from planish.base.shapes import Dim, Shape
+from planish.base.expr import Expr, Load, Var, loads_of
+from planish.base.shapes import Dim
+from planish.kernels.loops.linear import address
 from planish.kernels.workload import Workload
 
 
@@ -95,13 +96,17 @@ class Contraction:
 
     def access(self, load: Load) -> Access | None:
         """Where an epilogue's operand is read; None when that is not affine in the output index."""
-        strides = self.workload.inputs[load.tensor].strides
-        base = _dot([_constant(e) for e in load.index], strides)
-        steps = [self._slope(load, strides, window.axis) for window in self.windows]
-        channel = self._slope(load, strides, self.channel_axis)
-        if base is None or channel is None or any(step is None for step in steps):
+        place = address(load.index, self.workload.inputs[load.tensor].strides)
+        if any(not isinstance(atom, Var) for atom, _ in place.terms):
             return None
-        return Access(base, tuple(s for s in steps if s is not None), channel)
+        slopes = {atom.name: factor for atom, factor in place.terms if isinstance(atom, Var)}
+        steps = tuple(slopes.get(f"o{window.axis}", 0) for window in self.windows)
+        return Access(place.constant, steps, slopes.get(self.channel_name, 0))
+
+    @property
+    def channel_name(self) -> str:
+        """The output's variable of channels in epilogues."""
+        return f"o{self.channel_axis}"
 
     def loads(self) -> list[Load]:
         """Every operand that the epilogues read."""
@@ -117,9 +122,6 @@ class Contraction:
         for access in accesses:
             found += [access.base, *access.steps, access.channel]
         return found
-
-    def _slope(self, load: Load, strides: Shape, axis: int) -> Dim | None:
-        return _dot([coefficient(e, f"o{axis}") for e in load.index], strides)
 
 
 def conv_contraction(w: Workload) -> Contraction:
@@ -186,29 +188,3 @@ def _static(value: object) -> int:
 
 def _not_positive(value: Dim) -> bool:
     return isinstance(value, int) and value <= 0
-
-
-def _dot(factors: list[Dim | None], strides: Shape) -> Dim | None:
-    total: Dim = 0
-    for factor, stride in zip(factors, strides, strict=True):
-        if factor is None:
-            return None
-        total = total + factor * stride
-    return total
-
-
-def _constant(expr: Expr) -> Dim | None:
-    """An index expression where all variables are 0; None where that is not a size."""
-    match expr:
-        case Const(value=value):
-            return int(value)
-        case Size(dim=dim):
-            return dim
-        case Call(fn="add" | "sub" | "mul" as fn, args=(a, b)):
-            p, q = _constant(a), _constant(b)
-            if p is None or q is None:
-                return None
-            return {"add": p + q, "sub": p - q, "mul": p * q}[fn]
-        case Load():
-            return None
-    return 0 if not isinstance(expr, Call) else None

@@ -12,12 +12,13 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planish.base.shapes import Dim, ceildiv, is_static, product
+from planish.base.shapes import Dim, ceildiv, product
 from planish.kernels.cpu.contraction import Contraction, Window
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.pack import Block, Columns, channel_blocks
 from planish.kernels.cpu.tile import Tile, reduce_steps
-from planish.kernels.cpu.tile_store import TileStore
+from planish.kernels.cpu.tile_epilogue import epilogue_of
+from planish.kernels.cpu.tile_store import Patch, TileStore
 from planish.kernels.cpu.tiling import Kind, Segment, Tiling, segments, tile_axis
 from planish.kernels.kernel import Phase, Source
 from planish.targets.cpu import CpuTarget
@@ -181,14 +182,11 @@ class _Writer:
     def _static_tile(self, part: _Part, origin: Sequence[Val], kinds: Sequence[Kind]) -> None:
         windows = self.problem.windows
         outer = len(windows) - len(kinds)
-        deltas = [
-            (0,) * outer + place
-            for place in itertools.product(*(range(kind.length) for kind in kinds))
-        ]
+        lengths = (1,) * outer + tuple(kind.length for kind in kinds)
         runs = segments(
             tuple(kinds), windows[outer:], self.problem.channels, self.problem.x_channel
         )
-        self._compute(part, origin, deltas, outer, runs)
+        self._compute(part, Patch(tuple(origin), lengths), outer, runs)
 
     def _symbolic_tile(self, part: _Part, at: Sequence[Val]) -> None:
         """A tile of an axis whose extent is a run-time size: whole, or pixel by pixel."""
@@ -209,56 +207,81 @@ class _Writer:
         yes, no, done = f.label("whole"), f.label("pixels"), f.label("done")
         f.branch_if(whole, yes, no)
         f.start(yes)
-        deltas = [(0,) * outer + (p,) for p in range(mr)]
-        self._compute(part, [*at[:-1], start], deltas, outer, runs)
+        self._compute(part, Patch((*at[:-1], start), (1,) * outer + (mr,)), outer, runs)
         f.branch(done)
         f.start(no)
         with f.loop(start, stop) as loop:
             one = [Segment(0, 0, self.problem.channels, (0,))]
-            self._compute(part, [*at[:-1], loop.index], [(0,) * (outer + 1)], outer + 1, one)
+            patch = Patch((*at[:-1], loop.index), (1,) * (outer + 1))
+            self._compute(part, patch, outer + 1, one)
         f.branch(done)
         f.start(done)
 
     # ---- one tile -------------------------------------------------------------------------------
 
-    def _compute(
-        self,
-        part: _Part,
-        origin: Sequence[Val],
-        deltas: Sequence[tuple[int, ...]],
-        looped: int,
-        runs: Sequence[Segment],
-    ) -> None:
+    def _compute(self, part: _Part, patch: Patch, looped: int, runs: Sequence[Segment]) -> None:
         """Reduce and store a tile.
 
         Args:
             part: The block of channels.
-            origin: Pixel indices of the tile's first pixel.
-            deltas: Distance of each pixel from it.
+            patch: The pixels.
             looped: Number of leading axes whose taps are loops with run-time bounds.
             runs: The reduction over the other axes and the channels.
         """
         f, frame, windows = self.f, self.frame, self.problem.windows
         x = part.x
-        for window, index in zip(windows, origin, strict=True):
+        for window, index in zip(windows, patch.origin, strict=True):
             first = f.sub(f.mul(index, window.stride), window.before)
             x = f.offset(x, f.mul(first, f.mul(frame.size(window.x), 4)))
-        pixels = tuple(self._input_offset(delta) for delta in deltas)
+        pixels = tuple(map(self._input_offset, patch.pixels))
         ahead: Int = 0
         if self.shape.fetch & 1 and len(pixels) > 1:
-            ahead = self.f.mul(pixels[1], len(pixels))
+            ahead = f.mul(pixels[1], len(pixels))
         tile = Tile(part.columns, pixels, self.shape.unroll, ahead)
-        if self.shape.fetch & 2 and len(self.problem.outputs) == 1:
-            TileStore(
-                self.frame, self.problem, 0, part.columns, origin, deltas, part.channel
-            ).fetch()
         loops = [
             (window, index)
-            for window, index in zip(windows[:looped], origin, strict=False)
+            for window, index in zip(windows[:looped], patch.origin, strict=False)
             if window.taps > 1 or window.padded
         ]
-        sums = self._reduce(tile, tile.zeros(), loops, runs, x, part.weights)
-        self._store(part, origin, deltas, sums)
+        stores, sums = self._stores(part, patch)
+        if self.shape.fetch & 2 and len(stores) == 1:
+            stores[0].fetch()
+        sums = self._reduce(tile, sums, loops, runs, x, part.weights)
+        if len(stores) == 1:
+            stores[0].finish(sums)
+            return
+        for store in stores:
+            with f.when(f.icmp("eq", part.output, store.output)):
+                store.finish(sums)
+
+    def _stores(self, part: _Part, patch: Patch) -> tuple[list[TileStore], list[Val]]:
+        """The ends of a tile for each output that the block may belong to, and its first sums."""
+        f = self.f
+        outputs = list(dict.fromkeys(b.output for b in self.blocks if b.columns == part.columns))
+        epilogues = [epilogue_of(self.problem, output) for output in outputs]
+        starts = {e.start[1] if e.start else None for e in epilogues}
+        if len(starts) > 1:
+            epilogues = [epilogue_of(self.problem, o, bias_first=False) for o in outputs]
+        stores = [
+            TileStore(
+                self.frame,
+                self.target,
+                self.problem,
+                output,
+                part.columns,
+                patch,
+                part.channel,
+                epilogue,
+            )
+            for output, epilogue in zip(outputs, epilogues, strict=True)
+        ]
+        pointer: Val | None = None
+        for output, epilogue in zip(outputs, epilogues, strict=True):
+            if epilogue.start is not None:
+                other = self.frame.inputs[epilogue.start[0].tensor]
+                this = f.icmp("eq", part.output, output)
+                pointer = other if pointer is None else f.select(this, other, pointer)
+        return stores, stores[0].start(pointer)
 
     def _input_offset(self, delta: tuple[int, ...]) -> Int:
         """Bytes from the input of a tile's first pixel to that of the pixel at a distance."""
@@ -320,26 +343,6 @@ class _Writer:
 
         return clamp(first), clamp(beyond)
 
-    def _store(
-        self,
-        part: _Part,
-        origin: Sequence[Val],
-        deltas: Sequence[tuple[int, ...]],
-        sums: Sequence[Val],
-    ) -> None:
-        """Finish a tile of whichever output the block belongs to."""
-        f = self.f
-        outputs = dict.fromkeys(b.output for b in self.blocks if b.columns == part.columns)
-        for output in outputs:
-            store = TileStore(
-                self.frame, self.problem, output, part.columns, origin, deltas, part.channel
-            )
-            if len(outputs) == 1:
-                store.run(sums)
-                continue
-            with f.when(f.icmp("eq", part.output, output)):
-                store.run(sums)
-
 
 @dataclass(frozen=True)
 class _Part:
@@ -350,8 +353,3 @@ class _Part:
     weights: Val  # its packed weights
     output: Val
     channel: Val  # first channel within the output
-
-
-def static_pixels(problem: Contraction) -> bool:
-    """True when every pixel axis is constant."""
-    return is_static(w.extent for w in problem.windows)

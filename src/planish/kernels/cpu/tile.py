@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from planish.kernels.cpu.pack import Columns
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Function, Int, Val, vector, zero
+from planish.targets.ir import Function, Int, Val, vector
 
 _INLINE = 160  # FMAs up to which a short reduction is written out without a loop
 _LINE = 16  # f32 elements of a cache line
@@ -32,10 +32,6 @@ class Tile:
     pixels: tuple[Int, ...]
     unroll: int
     ahead: Int = 0
-
-    def zeros(self) -> list[Val]:
-        """Accumulators at the start, pixel by pixel."""
-        return [zero(vector("float", n)) for _ in self.pixels for n in self.columns.lanes]
 
 
 def reduce_steps(
@@ -117,7 +113,7 @@ def _step(
 
 
 def _fetch_ahead(f: Function, tile: Tile, x: Val, step: Val, body: int) -> None:
-    """Fetch what the next tile reads at the same steps: over a cache line of steps, each pixel once."""
+    """Fetch what the next tile reads at the same steps: each pixel once a cache line."""
     turns = max(1, _LINE // body)
     share = -(-len(tile.pixels) // turns)
     distance = tile.pixels[1] if len(tile.pixels) > 1 else 0

@@ -1,4 +1,4 @@
-"""The end of a register tile: the epilogue on the accumulators, then the stores.
+"""Both ends of a register tile: what its accumulators start from, and the epilogue and the stores.
 
 An operand of the epilogue that lies densely along the channels is read with vector loads; one that
 does not depend on the pixel is read once for all pixels of the tile.
@@ -6,91 +6,200 @@ does not depend on the pixel is read once for all pixels of the tile.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from planish.base.errors import BuildError
-from planish.base.expr import Call, Const, Expr, Load, Temp
+from planish.base.dtypes import DType
+from planish.base.expr import Load
 from planish.base.shapes import Dim
 from planish.kernels.cpu.contraction import Access, Contraction
+from planish.kernels.cpu.expression import ExprEmitter, Memory
 from planish.kernels.cpu.frame import Frame
+from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.pack import Columns
-from planish.targets.ir import Val, element_bytes, real, vector, zero
+from planish.kernels.cpu.tile_epilogue import Epilogue
+from planish.targets.cpu import CpuTarget
+from planish.targets.ir import Val, vector, zero
+
+_INLINE = 240  # instructions of epilogues up to which each cell has its own
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The pixels of a tile.
+
+    Attributes:
+        origin: Index of the first pixel along each pixel axis.
+        lengths: Pixels along each axis; the last one varies fastest.
+    """
+
+    origin: tuple[Val, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def pixels(self) -> list[tuple[int, ...]]:
+        """Distance of each pixel from the first, along each axis."""
+        return list(itertools.product(*map(range, self.lengths)))
 
 
 @dataclass
 class TileStore:
-    """Finishes one tile of one output.
+    """Starts and finishes one tile of one output.
 
     Attributes:
         frame: The phase being written.
+        target: What for.
         problem: The layer.
         output: Which output.
         columns: Vectors of a row.
-        origin: Pixel indices of the tile's first pixel.
-        pixels: Distance of each pixel from it, along each axis.
+        patch: Pixels.
         channel: First channel, within the output.
+        epilogue: What happens to the accumulators.
     """
 
     frame: Frame
+    target: CpuTarget
     problem: Contraction
     output: int
     columns: Columns
-    origin: Sequence[Val]
-    pixels: Sequence[tuple[int, ...]]
+    patch: Patch
     channel: Val
-    _bases: dict[int, Val] = field(default_factory=dict)
+    epilogue: Epilogue
+    _bases: dict[Load, Val] = field(default_factory=dict)
     _loaded: dict[tuple[Load, int, int], Val] = field(default_factory=dict)
 
-    def run(self, sums: Sequence[Val]) -> None:
-        """Store every accumulator, passed through the epilogue."""
-        expr = self.problem.epilogue[self.output]
-        access = self.problem.outputs[self.output]
-        operand = self.problem.workload.outputs[self.output]
-        base = self._address(self.frame.outputs[self.output], access, operand.dtype.size)
-        vectors = len(self.columns.lanes)
-        for pixel in range(len(self.pixels)):
-            for v in range(vectors):
-                value = sums[pixel * vectors + v]
-                if expr is not None:
-                    value = self._value(expr, value, pixel, v)
-                self._store(value, base, access, pixel, v)
+    def __post_init__(self) -> None:
+        self.pixels = self.patch.pixels
+
+    def start(self, pointer: Val | None = None) -> list[Val]:
+        """The accumulators at the start, pixel by pixel.
+
+        Args:
+            pointer: Where the bias lies, if not where the operand that names it says.
+        """
+        vectors = range(len(self.columns.lanes))
+        if self.epilogue.start is None:
+            row = [zero(vector("float", n)) for n in self.columns.lanes]
+        else:
+            load, access = self.epilogue.start
+            if pointer is not None:
+                self._bases[load] = self._address(pointer, access, load.dtype.size)
+            row = [self._load(load, access, 0, v) for v in vectors]
+        return row * len(self.pixels)
 
     def fetch(self) -> None:
-        """Ask for the cache lines that the tile will write."""
-        access = self.problem.outputs[self.output]
-        base = self._address(self.frame.outputs[self.output], access, 4)
-        if access.channel == 1:
+        """Ask for the cache lines that the end of the tile will read and write."""
+        places = [(self.frame.outputs[self.output], self.problem.outputs[self.output], 4, True)]
+        for load, access in self.epilogue.fetched:
+            if any(step != 0 for step in access.steps):
+                places.append((self.frame.inputs[load.tensor], access, load.dtype.size, False))
+        for pointer, access, size, write in places:
+            if access.channel != 1:
+                continue
+            base = self._address(pointer, access, size)
             for pixel in range(len(self.pixels)):
                 for v in range(len(self.columns.lanes)):
-                    at = self._moved(base, access, pixel, self.columns.first(v), 4)
-                    self.frame.f.prefetch(at, write=True)
+                    at = self._moved(base, access, pixel, self.columns.first(v), size)
+                    self.frame.f.prefetch(at, write=write)
+
+    def finish(self, sums: Sequence[Val]) -> None:
+        """Store every accumulator, passed through the epilogue."""
+        if len(self.pixels) > 1 and self.epilogue.weight * len(sums) > _INLINE:
+            self._finish_in_loop(sums)
+            return
+        vectors = range(len(self.columns.lanes))
+        cells = [(pixel, v) for pixel in range(len(self.pixels)) for v in vectors]
+        values = [
+            self._value(total, pixel, v) for total, (pixel, v) in zip(sums, cells, strict=True)
+        ]
+        operand = self.problem.workload.outputs[self.output]
+        access = self.problem.outputs[self.output]
+        base = self._address(self.frame.outputs[self.output], access, operand.dtype.size)
+        for value, (pixel, v) in zip(values, cells, strict=True):
+            self._store(value, base, access, pixel, v, operand.dtype.size)
+
+    def _finish_in_loop(self, sums: Sequence[Val]) -> None:
+        """Long epilogues: the accumulators go to the stack, and one pixel's code does them all."""
+        f, columns = self.frame.f, self.columns
+        row = 4 * columns.width
+        kept = f.variable("float", columns.width * len(self.pixels))
+        vectors = len(columns.lanes)
+        for number, total in enumerate(sums):
+            pixel, v = divmod(number, vectors)
+            f.store(total, f.offset(kept, pixel * row + 4 * columns.first(v)))
+        with f.loop(0, len(self.pixels)) as loop:
+            places = self.frame.split(loop.index, self.patch.lengths)
+            origin = tuple(f.add(o, p) for o, p in zip(self.patch.origin, places, strict=True))
+            patch = Patch(origin, (1,) * len(origin))
+            one = replace(self, patch=patch, _bases={}, _loaded={})
+            at = f.offset(kept, f.mul(loop.index, row))
+            one.finish(
+                [
+                    f.load(vector("float", n), f.offset(at, 4 * columns.first(v)))
+                    for v, n in enumerate(columns.lanes)
+                ]
+            )
+
+    # ---- addresses ------------------------------------------------------------------------------
 
     def _address(self, pointer: Val, access: Access, size: int) -> Val:
         """Address of the tile's first element."""
         f = self.frame.f
         total = f.mul(self.frame.size(access.base), size)
-        for index, step in zip(self.origin, access.steps, strict=True):
+        for index, step in zip(self.patch.origin, access.steps, strict=True):
             total = f.add(total, f.mul(index, f.mul(self.frame.size(step), size)))
         total = f.add(total, f.mul(self.channel, f.mul(self.frame.size(access.channel), size)))
         return f.offset(pointer, total)
 
     def _moved(self, base: Val, access: Access, pixel: int, column: int, size: int) -> Val:
         """Address of the element of a pixel and a column of the tile."""
+        f = self.frame.f
         distance: Dim = column * access.channel
         for delta, step in zip(self.pixels[pixel], access.steps, strict=True):
             distance = distance + delta * step
-        if isinstance(distance, int):
-            return self.frame.f.offset(base, distance * size)
-        f = self.frame.f
-        total = f.mul(self.frame.size(access.channel), column)
-        for delta, step in zip(self.pixels[pixel], access.steps, strict=True):
-            total = f.add(total, f.mul(self.frame.size(step), delta))
-        return f.offset(base, f.mul(total, size))
+        return f.offset(base, f.mul(self.frame.size(distance), size))
 
-    def _store(self, value: Val, base: Val, access: Access, pixel: int, v: int) -> None:
+    # ---- cells ----------------------------------------------------------------------------------
+
+    def _value(self, total: Val, pixel: int, v: int) -> Val:
+        """The stored form of an accumulator."""
+        mask = None
+        if self.columns.masked(v):
+            mask = self.frame.f.first_lanes(self.columns.lanes[v], self.columns.valid)
+        names = {
+            f"o{window.axis}": self.frame.f.add(index, delta)
+            for window, index, delta in zip(
+                self.problem.windows, self.patch.origin, self.pixels[pixel], strict=True
+            )
+        }
+        names[self.problem.channel_name] = self.frame.f.add(self.channel, self.columns.first(v))
+        temps = {0: total}
+        emitter = ExprEmitter(
+            self.frame.f,
+            self.target,
+            self.frame.size,
+            lanes=self.columns.lanes[v],
+            lane_var=self.problem.channel_name,
+            vars=names,
+            operands=[
+                Memory(pointer, operand.strides, operand.dtype)
+                for pointer, operand in zip(
+                    self.frame.inputs, self.problem.workload.inputs, strict=True
+                )
+            ],
+            temps=temps,
+            mask=mask,
+        )
+        for number, (load, access) in enumerate(self.epilogue.fetched):
+            raw = self._load(load, access, pixel, v)
+            emitter.temps[1 + number] = emitter.arithmetic.from_memory(raw, load.dtype)
+        value = emitter.emit(self.epilogue.value)
+        dtype = self.problem.workload.outputs[self.output].dtype
+        return emitter.arithmetic.to_memory(value, dtype)
+
+    def _store(self, value: Val, base: Val, access: Access, pixel: int, v: int, size: int) -> None:
         f, column = self.frame.f, self.columns.first(v)
-        size = element_bytes(value.ty)
         if access.channel != 1:
             for lane in range(self._valid(v)):
                 at = self._moved(base, access, pixel, column + lane, size)
@@ -105,49 +214,37 @@ class TileStore:
     def _valid(self, v: int) -> int:
         return self.columns.valid if self.columns.masked(v) else self.columns.lanes[v]
 
-    def _load(self, load: Load, pixel: int, v: int) -> Val:
-        access = self.problem.access(load)
-        if access is None:
-            raise BuildError(f"the epilogue reads {load} at an index that is not affine")
+    def _load(self, load: Load, access: Access, pixel: int, v: int) -> Val:
+        """An operand's elements for a cell, as they lie in memory."""
         moves = any(step != 0 for step in access.steps)
         key = (load, pixel if moves else 0, v if access.channel != 0 else 0)
         if key not in self._loaded:
             self._loaded[key] = self._read(load, access, key[1], v)
-        return self._loaded[key]
+        value = self._loaded[key]
+        lanes = self.columns.lanes[v]
+        return value if value.lanes == lanes else self.frame.f.splat(value, lanes)
 
     def _read(self, load: Load, access: Access, pixel: int, v: int) -> Val:
         f, lanes, column = self.frame.f, self.columns.lanes[v], self.columns.first(v)
-        size, ty = load.dtype.size, load.dtype.llvm
-        pointer = self.frame.inputs[load.tensor]
-        key = id(load)
-        if key not in self._bases:
-            self._bases[key] = self._address(pointer, access, size)
-        base = self._bases[key]
+        size, element = load.dtype.size, _memory_type(load.dtype)
+        if load not in self._bases:
+            self._bases[load] = self._address(self.frame.inputs[load.tensor], access, size)
+        base = self._bases[load]
         if access.channel == 0:
-            return f.splat(f.load(ty, self._moved(base, access, pixel, 0, size)), lanes)
+            return f.load(element, self._moved(base, access, pixel, 0, size))
         if access.channel != 1:
-            total = zero(vector(ty, lanes))
+            total = zero(vector(element, lanes))
             for lane in range(self._valid(v)):
                 at = self._moved(base, access, pixel, column + lane, size)
-                total = f.insert(total, f.load(ty, at), lane)
+                total = f.insert(total, f.load(element, at), lane)
             return total
         at = self._moved(base, access, pixel, column, size)
         if self.columns.masked(v):
-            return f.masked_load(vector(ty, lanes), at, f.first_lanes(lanes, self.columns.valid))
-        return f.load(vector(ty, lanes), at)
+            mask = f.first_lanes(lanes, self.columns.valid)
+            return f.masked_load(vector(element, lanes), at, mask)
+        return f.load(vector(element, lanes), at)
 
-    def _value(self, expr: Expr, value: Val, pixel: int, v: int) -> Val:
-        f = self.frame.f
-        match expr:
-            case Temp():
-                return value
-            case Const(value=literal):
-                return real(float(literal), value.ty)
-            case Load():
-                return self._load(expr, pixel, v)
-            case Call(fn="add" | "sub" | "mul" | "max" | "min" as fn, args=(a, b)):
-                x, y = self._value(a, value, pixel, v), self._value(b, value, pixel, v)
-                if fn in ("max", "min"):
-                    return f.intrinsic(f"{fn}imum", x.ty, [x, y])
-                return f.binary(f"f{fn}", x, y)
-        raise BuildError(f"no code for {expr} in an epilogue yet")
+
+def _memory_type(dtype: DType) -> str:
+    """The LLVM type of an element as kernels load it."""
+    return "i16" if dtype in NARROW else dtype.llvm

@@ -39,7 +39,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Tiling:
-    """A static axis cut into tiles: the first `longer` have `short + 1` pixels, the rest `short`."""
+    """A static axis in tiles: the first `longer` have `short + 1` pixels, the rest `short`."""
 
     window: Window
     count: int
