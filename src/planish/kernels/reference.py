@@ -5,13 +5,14 @@ Written to be read and to be right, not to be fast: whole iteration spaces at on
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from planish.base.errors import VerifyError
-from planish.base.expr import Expr, Temp, walk
+from planish.base.expr import Expr, Load, Temp, walk
 from planish.base.nest import Nest, Stage
 from planish.base.shapes import Dim, evaluate
 from planish.kernels.reference_conv import attention, conv, matmul
@@ -81,7 +82,10 @@ def _finish(
 def run_nest(
     workload: Workload, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]
 ) -> list[np.ndarray]:
-    """Run a `nest` workload. Elements that no stage stores stay zero."""
+    """Run a `nest` workload. Elements that no stage stores stay zero.
+
+    Loads numbered from the number of inputs on read back the outputs.
+    """
     if workload.nest is None:
         raise VerifyError("a nest workload without a nest")
     nest = workload.nest
@@ -107,7 +111,12 @@ def _run_stage(
     free = _extents((*nest.outer, *stage.map), sizes)
     reduced = _extents(stage.reduce, sizes)
     value = np.zeros(free, stage.dtype.numpy)
-    for box in _boxes([(0, extent) for extent in free], math.prod(reduced)):
+    ranges = [(0, extent) for extent in free]
+    boxes = _boxes(ranges, math.prod(reduced))
+    if _reads_itself(stage, len(inputs)):
+        boxes = _one_by_one(ranges, len(nest.outer))
+    inputs = [*inputs, *outputs]
+    for box in boxes:
         rank = len(free) + len(reduced)
         outer, inner = box[: len(nest.outer)], box[len(nest.outer) :]
         loops = _axes("o", outer, rank, 0) | _axes("m", inner, rank, len(outer))
@@ -192,6 +201,21 @@ def _boxes(box: list[tuple[int, int]], inner: int) -> list[list[tuple[int, int]]
     low = [*box[:axis], (start, middle), *box[axis + 1 :]]
     high = [*box[:axis], (middle, stop), *box[axis + 1 :]]
     return _boxes(low, inner) + _boxes(high, inner)
+
+
+def _reads_itself(stage: Stage, inputs: int) -> bool:
+    """Whether a stage reads the output that it stores: its map then runs in order."""
+    if stage.store is None:
+        return False
+    exprs = [stage.expr, *stage.store.index]
+    back = inputs + stage.store.tensor
+    return any(isinstance(e, Load) and e.tensor == back for x in exprs for e in walk(x))
+
+
+def _one_by_one(ranges: list[tuple[int, int]], outer: int) -> list[list[tuple[int, int]]]:
+    """All outer points at once, but one point of the map after the other."""
+    points = itertools.product(*(range(stop) for _, stop in ranges[outer:]))
+    return [[*ranges[:outer], *((i, i + 1) for i in point)] for point in points]
 
 
 def _require_inside(where: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> None:
