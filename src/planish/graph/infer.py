@@ -9,7 +9,7 @@ import numpy as np
 from planish.base.errors import ModelError, PlanishError
 from planish.base.expr import Const, Expr, Var, index, loads_of
 from planish.graph.graph import Graph, Node, TensorType, Value
-from planish.ops.op import Arg, Op
+from planish.ops.op import Arg, Op, name_unknowns
 from planish.ops.table import OPS
 
 _SMALL = 64  # elements of an integer tensor that may stand for sizes
@@ -53,7 +53,7 @@ def infer_types(graph: Graph, nodes: Iterable[Node] | None = None) -> None:
         if op is None:
             continue
         try:
-            results = op.infer(args_of(node), node.attrs)
+            results = name_unknowns(op.infer(args_of(node), node.attrs), _prefix(node))
         except PlanishError as error:
             problems.append(f"node {node.name!r} ({node.op}): {error.message}")
             continue
@@ -63,6 +63,11 @@ def infer_types(graph: Graph, nodes: Iterable[Node] | None = None) -> None:
                 value.dims = result.dims
     if problems:
         raise ModelError("operators do not accept their inputs:", problems)
+
+
+def _prefix(node: Node) -> str:
+    """What data-dependent sizes of a node are named after."""
+    return next((v.name for v in node.outputs if v is not None), node.name)
 
 
 def element_of(node: Node, output: int, at: tuple[Expr, ...]) -> Expr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from planish.base.errors import BuildError, VerifyError
+from planish.base.errors import UnsupportedError, VerifyError
 from planish.base.shapes import Dim, evaluate, product, symbols_of
 from planish.graph.graph import Graph, Value
 from planish.graph.layer import Layer
@@ -162,7 +162,7 @@ class _Lowering:
         size = product(value.shape)
         dense = ordered_strides(value.shape, order) == dense_strides(value.shape)
         free = maker is not None and maker.kind in ("loop", "concat", "matmul", "host")
-        if self.graph.is_output(value) and (dense or free) and self._bounded(value):
+        if self.graph.is_output(value) and (dense or free):
             number = next(n for n, v in enumerate(self.graph.outputs) if v is value)
             buffer = Buffer("output", value.dtype, size, value.name, number)
             return Storage(buffer, value.shape, dense_strides(value.shape))
@@ -279,9 +279,11 @@ class _Lowering:
             at_home = buffer.kind == "output" and buffer.number == number
             if at_home and source.storage.is_dense and source.storage.shape == value.type.shape:
                 continue
-            if value.type.shape is None or not self._bounded(value):
-                self._host_output(number, value, source)
-                continue
+            if value.type.shape is None:
+                raise UnsupportedError(
+                    f"output {value.name!r} has a rank that only running tells",
+                    hint="declare its shape in the model",
+                )
             out = Buffer("output", value.dtype, product(value.shape), value.name, number)
             target = Storage(out, value.shape, dense_strides(value.shape))
             made = copy_nest(source, target, self.hint)
@@ -289,13 +291,6 @@ class _Lowering:
             self._nest(
                 f"{value.name}.output", origin, made, note="copy: the caller reads row-major"
             )
-
-    def _host_output(self, number: int, value: Value, source: Source) -> None:
-        """An output whose size only the run knows: an Identity on the host hands it over."""
-        raise BuildError(
-            f"output {value.name!r} has a shape that only running tells: {value.type}",
-            hint="give a profile for its symbolic dims",
-        )
 
     # ---- steps ----------------------------------------------------------------------------------
 

@@ -1,0 +1,152 @@
+"""Ranges of the symbolic dims: how a user says them, and what is assumed where nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from planish.base.errors import ShapeError
+from planish.base.shapes import Dim, Sym, symbols_of
+from planish.graph.graph import Graph, Value
+from planish.plan.records import Profile
+
+# What an unsaid dim may be: (min, opt, max) of a leading axis (a batch), and of any other.
+DEFAULT_BATCH = (1, 1, 64)
+DEFAULT_OTHER = (1, 128, 512)
+
+Triple = tuple[int, int, int]
+
+
+def make_profiles(
+    graph: Graph, said: str | Mapping[str, object] | Sequence[object] | None
+) -> tuple[Profile, ...]:
+    """The profiles of a build.
+
+    Args:
+        graph: The graph; its inputs name the symbolic dims.
+        said: None; or one profile; or a list of them. A profile is text,
+            "data=1x3x224x224:8x3x224x224:32x3x224x224,mask=…" (min:opt:max, or one shape for all
+            three), or a mapping of input names to (min, opt, max) shapes or one shape, or of
+            symbolic dims to (min, opt, max) or one size.
+
+    Returns:
+        One profile or more, each with every symbolic dim of the inputs; () for a static model.
+
+    Raises:
+        ShapeError: A profile does not fit the inputs.
+    """
+    names = list(dict.fromkeys(n for v in graph.inputs for d in v.shape for n in symbols_of(d)))
+    if said is None or isinstance(said, str | Mapping):
+        said = [{} if said is None else said]
+    if not names:
+        return ()
+    made = []
+    for one in said:
+        ranges = dict(_ranges(graph, _parse(one) if isinstance(one, str) else one))
+        for name, triple in _assumed(graph).items():
+            ranges.setdefault(name, triple)
+        made.append(Profile(tuple((name, *_checked(name, ranges[name])) for name in names)))
+    return tuple(made)
+
+
+def assumed_dims(graph: Graph, profiles: Sequence[Profile], said: object) -> list[str]:
+    """The dims whose range nobody said, as lines for the build log."""
+    if said:
+        return []
+    return [
+        f"dim {name!r}: no profile given, {low}:{opt}:{high} assumed"
+        for profile in profiles
+        for name, low, opt, high in profile.dims
+    ]
+
+
+def _assumed(graph: Graph) -> dict[str, Triple]:
+    ranges: dict[str, Triple] = {}
+    for value in graph.inputs:
+        for axis, dim in enumerate(value.shape):
+            for name in symbols_of(dim):
+                ranges.setdefault(name, DEFAULT_OTHER if axis else DEFAULT_BATCH)
+    return ranges
+
+
+def _parse(text: str) -> dict[str, object]:
+    """`name=shape:shape:shape,name=…` as a mapping."""
+    found: dict[str, object] = {}
+    for part in text.replace(";", ",").split(","):
+        name, given, shapes = part.partition("=")
+        if not given:
+            raise ShapeError(
+                f"profile {text!r}: expected name=MIN:OPT:MAX, found {part!r}",
+                hint="write it like data=1x3x224x224:8x3x224x224:32x3x224x224",
+            )
+        try:
+            sizes = [tuple(int(d) for d in s.split("x") if d) for s in shapes.split(":")]
+        except ValueError:
+            raise ShapeError(
+                f"profile {text!r}: {shapes!r} holds something that is no size"
+            ) from None
+        if len(sizes) not in (1, 3):
+            raise ShapeError(f"profile {text!r}: expected one shape or three, found {len(sizes)}")
+        found[name.strip()] = tuple(sizes * 3)[:3]
+    return found
+
+
+def _ranges(graph: Graph, said: object) -> Iterator[tuple[str, Triple]]:
+    if not isinstance(said, Mapping):
+        raise ShapeError(f"a profile is text or a mapping, not {type(said).__name__}")
+    inputs = {value.name: value for value in graph.inputs}
+    names = {n for v in graph.inputs for d in v.shape for n in symbols_of(d)}
+    for key, value in said.items():
+        if key in inputs:
+            yield from _of_input(inputs[key], value)
+        elif key in names:
+            yield key, _triple(key, value)
+        else:
+            raise ShapeError(
+                f"profile names {key!r}, which is neither an input ({sorted(inputs)}) nor a "
+                f"symbolic dim ({sorted(names)})"
+            )
+
+
+def _of_input(value: Value, given: object) -> Iterator[tuple[str, Triple]]:
+    shapes = list(given) if isinstance(given, Sequence) else []
+    if shapes and all(isinstance(d, int) for d in shapes):
+        shapes = [tuple(shapes)] * 3
+    if len(shapes) != 3 or any(not isinstance(s, Sequence) for s in shapes):
+        raise ShapeError(f"profile of {value.name!r}: expected min, opt and max, found {given!r}")
+    for shape in shapes:
+        if len(shape) != len(value.shape):
+            raise ShapeError(
+                f"profile of {value.name!r}: {tuple(shape)} has {len(shape)} dims, the input "
+                f"{value.type} has {len(value.shape)}"
+            )
+    for axis, dim in enumerate(value.shape):
+        sizes = tuple(int(shape[axis]) for shape in shapes)
+        if isinstance(dim, int):
+            if any(size != dim for size in sizes):
+                raise ShapeError(
+                    f"profile of {value.name!r}: axis {axis} is {dim} in the model, not {sizes}"
+                )
+            continue
+        yield _name(value, dim), (sizes[0], sizes[1], sizes[2])
+
+
+def _name(value: Value, dim: Dim) -> str:
+    (name, *more) = sorted(symbols_of(dim)) or [""]
+    if more or not isinstance(dim, Sym) or str(dim) != name:
+        raise ShapeError(f"input {value.name!r} has the computed size {dim}; name its dims instead")
+    return name
+
+
+def _triple(name: str, given: object) -> Triple:
+    if isinstance(given, int):
+        return given, given, given
+    if isinstance(given, Sequence) and len(given) == 3 and all(isinstance(d, int) for d in given):
+        return int(given[0]), int(given[1]), int(given[2])
+    raise ShapeError(f"profile of dim {name!r}: expected min, opt and max, found {given!r}")
+
+
+def _checked(name: str, triple: Triple) -> Triple:
+    low, middle, high = triple
+    if not 0 < low <= middle <= high:
+        raise ShapeError(f"profile of dim {name!r}: expected 0 < min <= opt <= max, found {triple}")
+    return triple

@@ -1,0 +1,117 @@
+"""The table of contents: a model goes in, a plan comes out.
+
+import → simplify → fuse → lower → tune → memory → plan
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from planish.base import knobs
+from planish.graph.graph import Graph
+from planish.graph.infer import infer_types
+from planish.graph.layer import Layer
+from planish.importer import import_model
+from planish.lower.lowering import Lowered, lower_graph
+from planish.lower.profiles import make_profiles
+from planish.passes.fuse_layers import fuse_layers, native_reason
+from planish.passes.rewrite import PassRun
+from planish.passes.table import PASSES
+from planish.pipeline.options import Options, Progress, make_options, silent
+from planish.pipeline.provenance import with_provenance
+from planish.pipeline.trial import tuned_plan
+from planish.plan import Plan, Profile
+from planish.targets.cpu import CpuTarget, host_target
+
+
+@dataclass
+class Optimised:
+    """A graph after all passes, grouped into layers.
+
+    Attributes:
+        graph: The graph.
+        layers: Its layers in order.
+        stages: The counters of the builder's log: (stage, nodes or layers left).
+        host_reasons: id(node) -> why it runs on the host.
+    """
+
+    graph: Graph
+    layers: list[Layer]
+    stages: list[tuple[str, int]]
+    host_reasons: dict[int, str]
+
+
+def build(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+    profiles: str | Mapping[str, object] | Sequence[object] | None = None,
+    level: int = 3,
+    timing_cache: str | os.PathLike[str] | None = None,
+    isa: str = "",
+    time_budget: float = 0.0,
+    pins: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> Plan:
+    """Turn a trained network into a plan for this machine.
+
+    Args:
+        model: Path of an ONNX file, its bytes, or a loaded model.
+        precision: "fp32".
+        threads: Workers that share each layer; None: every core the process may use.
+        profiles: Ranges of the symbolic dims, as `profiles.make_profiles` reads them.
+        level: 0 (no timing, a plan in seconds) to 5 (every tactic timed).
+        timing_cache: File of measured times to read and extend; None: the user's own.
+        isa: Cap on the vector instructions ("avx512", "avx2", "generic", "neon").
+        time_budget: Seconds that timing may take; 0.0: no limit.
+        pins: Layer name or pattern -> tactic that it must run with.
+        progress: Called with (what, done, total).
+
+    Raises:
+        ModelError: The model is malformed.
+        BuildError: An option makes no sense, or no kernel runs a layer.
+    """
+    options = make_options(precision, threads, level, isa, time_budget, pins)
+    target = host_target(options.isa, options.threads)
+    graph = read_graph(model)
+    ranges = make_profiles(graph, profiles)
+    optimised = optimise(graph)
+    lowered = lower(optimised, target, ranges)
+    plan = tuned_plan(optimised.graph, lowered, target, ranges, options, timing_cache, progress)
+    plan.stages = tuple(optimised.stages)
+    return with_provenance(plan, options, model)
+
+
+def read_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
+    """The model's graph with types."""
+    graph = import_model(Path(model) if isinstance(model, str | os.PathLike) else model)
+    infer_types(graph)
+    return graph
+
+
+def optimise(graph: Graph) -> Optimised:
+    """Run every pass, then group the nodes into layers."""
+    stages = [("nodes in the model", len(graph.nodes))]
+    limit = knobs.STOP_AFTER.value
+    run = PassRun(graph, None if limit < 0 else limit)
+    for work in PASSES:
+        run.run(work)
+        stages.append((work.stage, len(graph.nodes)))
+    reasons = {id(node): why for node in graph.nodes if (why := native_reason(node)) is not None}
+    layers = fuse_layers(graph, native_reason, lambda kind, node: True)
+    stages.append(("after vertical fusion", len(layers)))
+    return Optimised(graph, layers, stages, reasons)
+
+
+def lower(optimised: Optimised, target: CpuTarget, ranges: Sequence[Profile]) -> Lowered:
+    """Layers as steps."""
+    opt = {name: middle for p in reversed(ranges) for name, _, middle, _ in p.dims}
+    return lower_graph(
+        optimised.graph, optimised.layers, target.threads, opt, optimised.host_reasons
+    )
