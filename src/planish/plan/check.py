@@ -158,6 +158,10 @@ def _check_ref(plan: Plan, where: str, ref: Ref, known: set[str]) -> None:
     if not 0 <= ref.number < counts[ref.kind]:
         raise _Broken(f"{where}: {ref.kind} {ref.number} of {counts[ref.kind]}")
     _known(where, [ref.offset, ref.span or 0], known)
+    if ref.kind == "output":
+        _known(f"{where}: output {ref.number}", plan.outputs[ref.number].shape, known)
+    if ref.kind == "heap":
+        _known(f"{where}: heap {ref.number}", [plan.heap[ref.number].size], known)
     limit = {"arena": plan.arena, "weight": 0}.get(ref.kind)
     if ref.kind == "weight":
         limit = plan.weights[ref.number].nbytes

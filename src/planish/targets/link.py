@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 
 import llvmlite.binding as llvm
@@ -23,6 +22,7 @@ class Library:
 
     def __init__(self, objects: Iterable[bytes]) -> None:
         _start_llvm()
+        self._addresses: dict[str, int] = {}
         machine = llvm.Target.from_default_triple().create_target_machine(jit=True, opt=2)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         try:
@@ -32,14 +32,15 @@ class Library:
         except RuntimeError as error:
             raise PlanFileError(f"object code does not link: {error}") from error
 
-    @functools.cache  # noqa: B019  # a library is immutable and outlives its lookups
     def address(self, symbol: str) -> int:
         """The address of a function.
 
         Raises:
             PlanFileError: No object defines it.
         """
-        address = int(self._engine.get_function_address(symbol))
-        if not address:
-            raise PlanFileError(f"the object code has no function {symbol!r}")
-        return address
+        if symbol not in self._addresses:
+            found = int(self._engine.get_function_address(symbol))
+            if not found:
+                raise PlanFileError(f"the object code has no function {symbol!r}")
+            self._addresses[symbol] = found
+        return self._addresses[symbol]
