@@ -5,8 +5,8 @@
     python bench/kernels.py bert --threads 2 --isa avx2 --cold
 
 Each timing is interleaved with a loop of register-only FMAs on the same workers, so that what else
-runs on the machine slows both. `--cold` cycles through copies of the operands that together exceed
-the last-level cache, as layers of a network find theirs.
+runs on the machine slows both. `--cold` cycles through copies of the constants that together exceed
+the last-level cache, as layers of a large network find theirs.
 """
 
 from __future__ import annotations
@@ -284,10 +284,14 @@ class Tactic:
                 data = kernel.pack(w, config, target, number, data)
             arrays.append(data.reshape(-1))
         arrays += [np.zeros(int(np.prod(o.shape)), np.float32) for o in w.outputs]
-        total = sum(a.nbytes for a in arrays)
-        copies = max(1, min(64, -(-2 * target.l3 // total))) if cold else 1
+        constant = [operand.const for operand in (*w.inputs, *w.outputs)]
+        total = sum(a.nbytes for a, const in zip(arrays, constant, strict=True) if const)
+        copies = max(1, min(256, -(-2 * target.l3 // total))) if cold else 1
         scratch = max(1, evaluate(source.scratch, {}))
-        self.kept = [[aligned(a) for a in arrays] for _ in range(copies)]
+        self.kept = [[aligned(a) for a in arrays]]
+        for _ in range(copies - 1):
+            first = zip(self.kept[0], constant, strict=True)
+            self.kept.append([aligned(a) if const else a for a, const in first])
         self.scratch = np.zeros(scratch + 64, np.uint8)
         self.private = [
             np.zeros(source.worker_scratch + 64, np.uint8) for _ in range(target.threads)
@@ -354,7 +358,7 @@ def main() -> None:
     parser.add_argument("--kernel", default="", help="only kernels whose name contains this")
     parser.add_argument("--config", action="append", default=[], help="only configs with this word")
     parser.add_argument("--all", action="store_true", help="show every config")
-    parser.add_argument("--cold", action="store_true", help="operands out of the cache")
+    parser.add_argument("--cold", action="store_true", help="constants out of the cache")
     parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
     target = host_target(isa=options.isa, threads=options.threads)

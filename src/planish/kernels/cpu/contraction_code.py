@@ -24,6 +24,8 @@ from planish.kernels.kernel import Phase, Source
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Int, Module, Val, i64
 
+_WRITTEN_OUT = 200  # FMAs of repeated taps up to which they are written without a loop
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -304,13 +306,9 @@ class _Writer:
         f, frame = self.f, self.frame
         row = tile.columns.width * 4
         if not loops:
-            step = f.mul(frame.size(self.problem.x_channel), 4)
             for run in runs:
-                moved = f.offset(x, f.mul(self._tap_offset(run.x), 4))
-                at = f.offset(weights, run.weights * row)
-                sums = reduce_steps(
-                    f, self.target, tile, sums, moved, at, run.steps, step, run.pixels
-                )
+                moved = f.offset(x, f.mul(frame.size(run.x), 4))
+                sums = self._run(tile, sums, run, moved, f.offset(weights, run.weights * row))
             return sums
         window, index = loops[0]
         inner = self.problem.taps
@@ -324,9 +322,30 @@ class _Writer:
             loop.carry(self._reduce(tile, loop.carried, loops[1:], runs, moved, at))
         return loop.results
 
-    def _tap_offset(self, offset: Dim) -> Val:
-        """A tap's offset along the static axes; symbolic where an input stride is."""
-        return self.frame.size(offset)
+    def _run(self, tile: Tile, sums: list[Val], run: Segment, x: Val, weights: Val) -> list[Val]:
+        """One segment of the reduction."""
+        f, frame = self.f, self.frame
+        step = f.mul(frame.size(self.problem.x_channel), 4)
+        row = tile.columns.width * 4 * run.steps
+        again = f.mul(frame.size(run.again), 4)
+        fmas = run.steps * run.times * len(run.pixels) * len(tile.columns.lanes)
+        if run.times == 1 or fmas <= _WRITTEN_OUT:
+            for time in range(run.times):
+                moved = f.offset(x, f.mul(again, time))
+                at = f.offset(weights, row * time)
+                sums = reduce_steps(
+                    f, self.target, tile, sums, moved, at, run.steps, step, run.pixels
+                )
+            return sums
+        with f.loop(0, run.times, init=sums) as loop:
+            moved = f.offset(x, f.mul(loop.index, again))
+            at = f.offset(weights, f.mul(loop.index, row))
+            loop.carry(
+                reduce_steps(
+                    f, self.target, tile, loop.carried, moved, at, run.steps, step, run.pixels
+                )
+            )
+        return loop.results
 
     def _tap_range(self, window: Window, index: Val) -> tuple[Val, Val]:
         """The taps of a pixel that lie inside the input, half-open."""

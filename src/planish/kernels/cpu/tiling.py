@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planish.base.shapes import Dim
 from planish.kernels.cpu.contraction import Window
@@ -87,12 +87,16 @@ class Segment:
         weights: First row of the weights, in steps.
         steps: Number of steps; the input moves by its channel stride each step.
         pixels: Pixels of the tile that take part.
+        times: How often this is done; the weights follow each other.
+        again: Distance of the inputs from one time to the next, in elements.
     """
 
     x: Dim
     weights: int
     steps: int
     pixels: tuple[int, ...]
+    times: int = 1
+    again: Dim = 0
 
 
 def segments(
@@ -120,7 +124,26 @@ def segments(
             found[-1] = Segment(last.x, last.weights, last.steps + channels, pixels)
         else:
             found.append(Segment(x, number * channels, channels, pixels))
-    return found
+    return _repeated(found)
+
+
+def _repeated(found: list[Segment]) -> list[Segment]:
+    """Join runs of like segments at equal distances."""
+    joined: list[Segment] = []
+    for segment in found:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and (last.pixels, last.steps) == (segment.pixels, segment.steps)
+            and last.weights + last.times * last.steps == segment.weights
+            and last.times * (last.again if last.times > 1 else segment.x - last.x)
+            == segment.x - last.x
+        ):
+            again = last.again if last.times > 1 else segment.x - last.x
+            joined[-1] = replace(last, times=last.times + 1, again=again)
+        else:
+            joined.append(segment)
+    return joined
 
 
 def _taps(
