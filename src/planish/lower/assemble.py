@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim, evaluate, product, substitute
+from planish.base.shapes import Dim, evaluate, product, substitute, symbol, symbols_of
 from planish.graph.graph import Graph, Value
 from planish.kernels.kernel import Config, Kernel, Source, config_text
-from planish.kernels.workload import Workload
 from planish.lower.lowering import LoweredStep
 from planish.lower.operands import Source as OperandSource
 from planish.lower.schedule import Life, group_steps, lifetimes, reuse_in_place
@@ -93,23 +92,23 @@ class Assembler:
         for profile in self.profiles:
             for name, _, _, high in profile.dims:
                 self.largest[name] = max(high, self.largest.get(name, 0))
-        self.lives = lifetimes(steps, self.groups, self.largest)
+        self.lives = lifetimes(steps, self.groups)
         self._packed: dict[tuple[int, str], np.ndarray] = {}
 
     def plan(self, choose: Choose) -> Plan:
         """The plan with these tactics. Everything but provenance is filled in."""
         chosen = [None if s.workload is None else choose(n) for n, s in enumerate(self.steps)]
         scratch, worker_scratch = self._scratch(chosen)
-        blocks = [
-            Block(f"b{n}", life.lower, life.upper, _round(life.size), ALIGN)
-            for n, life in enumerate([*self.lives, *scratch.values()])
-        ]
-        layout = solve(Problem(tuple(blocks), None))
-        validate(Problem(tuple(blocks), None), layout.offsets)
-        offsets = {
-            life.buffer: layout.offsets[f"b{n}"]
-            for n, life in enumerate([*self.lives, *scratch.values()])
-        }
+        lives = [*self.lives, *scratch.values()]
+        sizes, scale = block_sizes([life.size for life in lives], self.largest)
+        blocks = tuple(
+            Block(f"b{n}", life.lower, life.upper, size, ALIGN)
+            for n, (life, size) in enumerate(zip(lives, sizes, strict=True))
+        )
+        layout = solve(Problem(blocks))
+        validate(Problem(blocks), layout.offsets)
+        offsets = {life.buffer: layout.offsets[f"b{n}"] * scale for n, life in enumerate(lives)}
+        most = evaluate(scale, self.largest)
         weights = _Weights(self._packed)
         heap: dict[Buffer, int] = {}
         steps: list[Step] = []
@@ -131,7 +130,7 @@ class Assembler:
             steps=tuple(steps),
             objects=tuple(objects),
             weights=tuple(weights.arrays),
-            arena=layout.height,
+            arena=layout.height * most,
             worker_scratch=worker_scratch,
             heap=tuple(HeapBuffer(b.elements * b.dtype.size) for b in heap),
             threads=self.target.threads,
@@ -143,9 +142,9 @@ class Assembler:
                 "vector_bytes": self.target.vector_bytes,
             },
             memory={
-                "planned": layout.height,
-                "naive": layout.naive,
-                "lower_bound": layout.lower_bound,
+                "planned": layout.height * most,
+                "naive": layout.naive * most,
+                "lower_bound": layout.lower_bound * most,
                 "in_place": self.saved,
             },
             history=tuple((e.step, e.note, e.origin) for e in self.graph.history),
@@ -159,22 +158,41 @@ class Assembler:
             if tactic is None:
                 continue
             worker = max(worker, tactic.source.worker_scratch)
-            params = self.steps[number].params
-            env = _env(self.steps[number].workload, params, self.largest)
-            size = evaluate(tactic.source.scratch, env)
-            if size:
+            env = _symbols(self.steps[number])
+            size = substitute(tactic.source.scratch, env)
+            if size != 0:
                 buffer = Buffer("arena", DType.U8, size, f"{self.steps[number].name}.scratch")
                 group = self.groups[number]
                 lives[number] = Life(buffer, group, group + 1, size)
         return lives, worker
 
 
-def _env(
-    workload: Workload | None, params: Sequence[Dim], values: Mapping[str, int]
-) -> dict[str, int]:
-    """Values of a workload's params, given those of the model's symbols."""
-    assert workload is not None
-    return {name: evaluate(dim, values) for name, dim in zip(workload.params, params, strict=True)}
+def block_sizes(sizes: Sequence[Dim], largest: Mapping[str, int]) -> tuple[list[int], Dim]:
+    """Sizes to plan with, and what the planned offsets are multiplied by.
+
+    Where every size grows at most in proportion to one symbol (the batch), the plan is made for a
+    value of 1 and its offsets scale: so each batch lies as tightly as if it had a plan of its own.
+    Otherwise the plan is made for the largest shapes.
+    """
+    names = {name for size in sizes for name in symbols_of(size)}
+    if len(names) == 1:
+        (name,) = names
+        if all(_at_most_linear(size, name) for size in sizes):
+            return [_round(evaluate(size, {name: 1})) for size in sizes], symbol(name)
+    return [_round(evaluate(size, largest)) for size in sizes], 1
+
+
+def _at_most_linear(size: Dim, name: str) -> bool:
+    """True when size(n) <= n·size(1) for n >= 1: a + b·n with a, b >= 0."""
+    if isinstance(size, int):
+        return size >= 0
+    return all(m in ((), (name,)) and factor >= 0 for m, factor in size.terms)
+
+
+def _symbols(step: LoweredStep) -> dict[str, Dim]:
+    """The values of a workload's params in the model's symbols."""
+    assert step.workload is not None
+    return dict(zip(step.workload.params, step.params, strict=True))
 
 
 def _round(size: int) -> int:
@@ -218,7 +236,7 @@ class _Refs:
 
     def __init__(
         self,
-        offsets: Mapping[Buffer, int],
+        offsets: Mapping[Buffer, Dim],
         heap: dict[Buffer, int],
         weights: _Weights,
         step: LoweredStep,
@@ -245,16 +263,16 @@ class _Refs:
 
 
 def _native_step(
-    step: LoweredStep, tactic: Chosen, refs: _Refs, scratch: int | None, group: int
+    step: LoweredStep, tactic: Chosen, refs: _Refs, scratch: Dim | None, group: int
 ) -> NativeStep:
     workload = step.workload
     assert workload is not None
     args: list[Ref | None] = [refs.source(n, s) for n, s in enumerate(step.inputs)]
     args += [refs.view(view) for view in step.outputs]
     args.append(None if scratch is None else Ref("arena", 0, scratch))
-    env = dict(zip(workload.params, step.params, strict=True))
+    env = _symbols(step)
     phases = tuple(
-        PhaseCall(phase.symbol, _in_model_symbols(phase.units, env), n > 0)
+        PhaseCall(phase.symbol, substitute(phase.units, env), n > 0)
         for n, phase in enumerate(tactic.source.phases)
     )
     return NativeStep(
@@ -271,10 +289,6 @@ def _native_step(
         workload=str(workload),
         micros=tactic.micros,
     )
-
-
-def _in_model_symbols(dim: Dim, env: Mapping[str, Dim]) -> Dim:
-    return substitute(dim, env)
 
 
 def _host_step(step: LoweredStep, refs: _Refs) -> HostStep:

@@ -34,13 +34,13 @@ def canonical(workload: Workload) -> tuple[Workload, tuple[Dim, ...]]:
     def expr(e: Expr) -> Expr:
         return transform(e, lambda x: index(size(x.dim)) if isinstance(x, Size) else x)
 
-    def operand(o: Operand) -> Operand:
+    def renamed(o: Operand) -> Operand:
         return Operand(o.dtype, tuple(map(size, o.shape)), tuple(map(size, o.strides)), o.const)
 
     made = Workload(
         workload.op,
-        tuple(map(operand, workload.inputs)),
-        tuple(map(operand, workload.outputs)),
+        tuple(map(renamed, workload.inputs)),
+        tuple(map(renamed, workload.outputs)),
         workload.attrs,
         tuple(map(expr, workload.epilogue)),
         None if workload.nest is None else _nest(workload.nest, size, expr),

@@ -1,4 +1,4 @@
-"""Contraction layers → workloads: convolutions, matrix products, attention, with their epilogues."""
+"""Contraction layers → workloads: convolutions, matrix products, attention, their epilogues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from planish.base.errors import VerifyError
 from planish.base.expr import Expr, Load, Temp, Var, call, loads_of, replace_loads, replace_vars
-from planish.base.shapes import Dim, Shape
+from planish.base.shapes import Dim, Shape, is_static
 from planish.graph.graph import Node, Value
 from planish.graph.layer import Layer
 from planish.kernels.workload import Attr, dense_strides
@@ -62,7 +62,7 @@ def conv_layer(branches: list[Branch], place: Place) -> Contraction:
     operands.add(_weights(weights, place))
     rank = len(x.shape)
     exprs = [_accumulated(b, operands, bias=2) for b in branches]
-    kernel = tuple(int(e) for e in w.shape[2:])
+    kernel = _kernel(w)
     attrs = _conv_attrs(first, kernel, x, branches[0].layer.anchor.output)
     outputs = [b.target for b in branches]
     if all(k == 1 for k in kernel) and set(attrs["pads"]) == {0} and set(attrs["strides"]) == {1}:
@@ -86,7 +86,7 @@ def conv_transpose_layer(branch: Branch, place: Place) -> Contraction:
     operands.add(_as(place(w), w.is_const))
     exprs = [_accumulated(branch, operands, bias=2)]
     spatial = len(x.shape) - 2
-    kernel = tuple(int(e) for e in w.shape[2:])
+    kernel = _kernel(w)
     attrs: dict[str, Attr] = {
         "group": int(node.attrs.get("group", 1)),
         "strides": tuple(node.attrs.get("strides") or (1,) * spatial),
@@ -147,7 +147,14 @@ def attention_layer(branch: Branch, place: Place) -> Contraction:
     return _finish("attention", operands, [branch.target], exprs, 3, attrs)
 
 
-# ---- shared ---------------------------------------------------------------------------------------
+# ---- shared --------------------------------------------------------------------------------------
+
+
+def _kernel(w: Value) -> tuple[int, ...]:
+    """The spatial extents of a filter."""
+    if not is_static(w.shape):
+        raise VerifyError(f"filter {w.name!r} has the symbolic shape {w.type}")
+    return tuple(e for e in w.shape[2:] if isinstance(e, int))
 
 
 def _input(node: Node, position: int) -> Value:
@@ -270,7 +277,7 @@ def _merge_pixels(
         return None
     batch = merged[0] if len(merged) == 2 else Loop("", 1)
     pixels = merged[-1] if merged else Loop("", 1)
-    full = [([0] * (2 - len(walk))) + list(walk) for walk in new]
+    full: list[list[Dim]] = [[0] * (2 - len(walk)) + walk for walk in new]
 
     def view(old: Storage, walk: list[Dim], channel_axis: int = 1) -> Storage:
         shape = (batch.extent, old.shape[channel_axis], pixels.extent)

@@ -24,8 +24,8 @@ from planish.lower.contractions import (
 from planish.lower.nests import NestLayer, copy_nest, loop_nest
 from planish.lower.operands import Source
 from planish.lower.orders import Order, choose_orders
-from planish.lower.storage import Buffer, Storage, ordered_strides, sliced
-from planish.lower.views import view_of
+from planish.lower.storage import Buffer, Storage, ordered_strides, same_strides, sliced
+from planish.lower.views import INVERTIBLE, source_of, view_of
 
 
 @dataclass
@@ -158,17 +158,31 @@ class _Lowering:
         if placement is not None:
             return self._slice(placement, value.shape[placement.axis])
         order = self.orders.get(value, tuple(range(len(value.shape))))
-        maker = self.maker.get(value)
-        size = product(value.shape)
-        dense = ordered_strides(value.shape, order) == dense_strides(value.shape)
-        free = maker is not None and maker.kind in ("loop", "concat", "matmul", "host")
-        if self.graph.is_output(value) and (dense or free):
-            number = next(n for n, v in enumerate(self.graph.outputs) if v is value)
-            buffer = Buffer("output", value.dtype, size, value.name, number)
-            return Storage(buffer, value.shape, dense_strides(value.shape))
+        strides = ordered_strides(value.shape, order)
+        home = self._home(value)
+        if home is not None:
+            maker = self.maker.get(value)
+            free = maker is not None and maker.kind in _ANY_ORDER
+            if free or same_strides(value.shape, strides, home.strides):
+                return home
         kind = "arena" if self._bounded(value) else "heap"
-        buffer = Buffer(kind, value.dtype, size, value.name)
-        return Storage(buffer, value.shape, ordered_strides(value.shape, order))
+        buffer = Buffer(kind, value.dtype, product(value.shape), value.name)
+        return Storage(buffer, value.shape, strides)
+
+    def _home(self, value: Value) -> Storage | None:
+        """Where a value lies in the caller's memory: it is an output, or views lead to one."""
+        for number, output in enumerate(self.graph.outputs):
+            if output is value:
+                size = product(value.shape)
+                buffer = Buffer("output", value.dtype, size, value.name, number)
+                return Storage(buffer, value.shape, dense_strides(value.shape))
+        user = self.graph.only_user(value)
+        if user is None or len(user.outputs) != 1 or user.inputs[0] is not value:
+            return None
+        if user.output.type.shape is None or user.output in self.placed:
+            return None
+        home = self._home(user.output) if user.op in INVERTIBLE else None
+        return None if home is None else source_of(user, value, home)
 
     def _bounded(self, value: Value) -> bool:
         """True when every symbol of the shape has a range before running."""
@@ -317,6 +331,7 @@ class _Lowering:
         self.steps.append(LoweredStep(name, origin, made, params, inputs, outputs, note=note))
 
 
+_ANY_ORDER = frozenset(("loop", "concat", "matmul", "host"))  # kinds that write any axis order
 _HANDLERS = {"loop": "loop", "view": "view", "concat": "concat", "host": "host"}
 _CONTRACTIONS: dict[str, Callable[[list[Branch], Callable[[Value], Source]], Contraction]] = {
     "conv": conv_layer,

@@ -34,6 +34,7 @@ from planish.lower.operands import (
     walk_strides,
 )
 from planish.lower.storage import Storage
+from planish.ops.prune import keep_outputs
 
 Hint = Callable[[Dim], int]
 
@@ -110,7 +111,7 @@ def _pointwise(
     merged = _merge_all(expr, sources, target, names, loops)
     if merged is not None:
         expr, sources, target, loops = merged
-        at = tuple(Var(loop.var) for loop in loops)
+        at: tuple[Expr, ...] = tuple(Var(loop.var) for loop in loops)
     else:
         at = _shape_index(target, names)
     variables = _nest_names(len(loops))
@@ -148,7 +149,7 @@ def _merge_all(
     out_walk: list[Dim] = [target.strides[axis_of[loop.var]] for loop in loops]
     loops, merged = merge_loops(loops, [out_walk, *walks])
     shape = tuple(loop.extent for loop in loops)
-    views: dict[tuple[object, ...], int] = {}
+    views: dict[tuple[Dim, ...], int] = {}
     new_sources: list[Source] = []
     numbers: dict[Load, int] = {}
     for load, walk in zip(loads, merged[1:], strict=True):
@@ -161,8 +162,8 @@ def _merge_all(
         numbers[load] = views[key]
     at = tuple(Var(loop.var) for loop in loops)
     expr = replace_loads(expr, lambda e: Load(numbers[e], at, e.dtype))
-    seen = Storage(target.buffer, shape, tuple(merged[0]), target.offset)
-    return expr, new_sources, seen, loops
+    merged_target = Storage(target.buffer, shape, tuple(merged[0]), target.offset)
+    return expr, new_sources, merged_target, loops
 
 
 def _reduction(
@@ -198,13 +199,21 @@ def _reduction(
         mapped = tuple(loop.extent for loop in maps)
         temp_at: tuple[Expr, ...] = (Var("m0"),) if maps else ()
         final = _with_temp(final, Temp(len(stages), temp_at, reduction.dtype))
-        stages.append(
-            Stage(mapped, reduction.extents, reduction.combiner, replace_vars(body, rename),
-                  reduction.dtype)
-        )  # fmt: skip
-        store = Store(_position(outputs, value),
-                      tuple(replace_vars(e, rename) for e in _shape_index(target, names)))  # fmt: skip
-        stages.append(Stage(mapped, (), "", replace_vars(final, rename), target.dtype, store))
+        where = tuple(replace_vars(e, rename) for e in _shape_index(target, names))
+        store = Store(_position(outputs, value), where)
+        plain = isinstance(final, Temp) and reduction.dtype is target.dtype
+        combine = Stage(
+            mapped,
+            reduction.extents,
+            reduction.combiner,
+            replace_vars(body, rename),
+            reduction.dtype,
+            store if plain else None,
+        )
+        stages.append(combine)
+        if not plain:
+            final = replace_vars(final, rename)
+            stages.append(Stage(mapped, (), "", final, target.dtype, store))
         extents = tuple(loop.extent for loop in outers)
         if outer is not None and outer != extents:
             raise VerifyError(f"the outputs of {anchor!r} need different loops")
@@ -271,11 +280,13 @@ def _whole_nest(
     op = op_of(anchor)
     if op is None or op.nest is None:
         raise VerifyError(f"{anchor!r} declares no nest")
-    nest = op.nest(args_of(anchor), anchor.attrs)
+    wanted = {id(v) for v, _ in outputs}
+    whole = op.nest(args_of(anchor), anchor.attrs)
+    alone = len(layer.nodes) == 1 or len(anchor.outputs) > 1
+    flags = [v is not None and (not alone or id(v) in wanted) for v in anchor.outputs]
+    nest = keep_outputs(whole, flags, len(anchor.inputs))
     expressions = LayerExpressions(layer, operands.load)
     reads = len(anchor.inputs)
-    kept = [n for n, v in enumerate(anchor.outputs) if v is not None]
-    made = [anchor.outputs[n] for n in kept]
     back = 1 << 20  # operand numbers of outputs that are read back, until inputs are counted
 
     def inline(expr: Expr) -> Expr:
@@ -304,8 +315,6 @@ def _whole_nest(
         if stage.reduce and store is not None:
             dtype = stage.dtype
         stages.append(replace(stage, expr=expr, store=store, dtype=dtype))
-    if len(outputs) > len(made):
-        raise VerifyError(f"layer {layer.name!r} has results that its nest does not store")
     exprs = [s.expr for s in stages] + [e for s in stages if s.store for e in s.store.index]
     plain = [replace_loads(e, lambda x: index(0) if x.tensor >= back else x) for e in exprs]
     used, numbers = used_sources(plain, operands.sources)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planish.base.expr import Load, Var, loads_of, walk
-from planish.base.shapes import Dim, evaluate
+from planish.base.shapes import Dim
 from planish.lower.lowering import LoweredStep
 from planish.lower.storage import Buffer, Storage
 
@@ -18,7 +17,7 @@ class Life:
     buffer: Buffer
     lower: int
     upper: int
-    size: int  # bytes at the largest shapes
+    size: Dim  # bytes
 
 
 def group_steps(steps: list[LoweredStep]) -> list[int]:
@@ -132,35 +131,17 @@ def _only_at(at: tuple[object, ...], loads: list[Load], first: int) -> list[int]
     )
 
 
-def lifetimes(
-    steps: list[LoweredStep], groups: list[int], largest: Mapping[str, int]
-) -> list[Life]:
-    """The arena's buffers with their lives.
-
-    Args:
-        steps: All steps.
-        groups: Their groups.
-        largest: The largest value of each symbolic dim.
-    """
+def lifetimes(steps: list[LoweredStep], groups: list[int]) -> list[Life]:
+    """The arena's buffers with their lives."""
     first: dict[Buffer, int] = {}
     last: dict[Buffer, int] = {}
-    sizes: dict[Buffer, int] = {}
     for step, group in zip(steps, groups, strict=True):
         for view in _views(step):
             root = view.buffer.root()
-            if root.kind != "arena":
-                continue
-            first.setdefault(root, group)
-            last[root] = group
-            sizes[root] = max(
-                sizes.get(root, 0), _bytes(root.elements, root.dtype.size, largest),
-                _bytes(view.buffer.elements, view.dtype.size, largest),
-            )  # fmt: skip
-    return [Life(b, first[b], last[b] + 1, sizes[b]) for b in first]
-
-
-def _bytes(elements: Dim, size: int, largest: Mapping[str, int]) -> int:
-    return evaluate(elements, largest) * size
+            if root.kind == "arena":
+                first.setdefault(root, group)
+                last[root] = group
+    return [Life(b, first[b], last[b] + 1, b.elements * b.dtype.size) for b in first]
 
 
 def _views(step: LoweredStep) -> list[Storage]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim, Shape, product
+from planish.base.shapes import Dim, Shape, mod, product
 from planish.kernels.workload import dense_strides
 
 
@@ -55,11 +56,7 @@ class Storage:
     @property
     def is_dense(self) -> bool:
         """True when it is row-major without gaps."""
-        want = dense_strides(self.shape)
-        return all(
-            extent == 1 or have == need
-            for extent, have, need in zip(self.shape, self.strides, want, strict=True)
-        )
+        return same_strides(self.shape, self.strides, dense_strides(self.shape))
 
 
 def ordered_strides(shape: Shape, order: Sequence[int]) -> Shape:
@@ -69,6 +66,11 @@ def ordered_strides(shape: Shape, order: Sequence[int]) -> Shape:
     for axis, stride in zip(order, inner, strict=True):
         strides[axis] = stride
     return tuple(strides)
+
+
+def same_strides(shape: Shape, left: Shape, right: Shape) -> bool:
+    """True when two strides mean the same memory; axes of one element have none."""
+    return all(e == 1 or a == b for e, a, b in zip(shape, left, right, strict=True))
 
 
 def transposed(view: Storage, perm: Sequence[int]) -> Storage:
@@ -126,11 +128,10 @@ def reshaped(view: Storage, shape: Shape) -> Storage | None:
             continue
         run_new = [position]
         run_old: list[int] = []
-        size_new, size_old = new[position], 1
         if at >= len(old):
             return None
         run_old.append(at)
-        size_old = old[at][0]
+        size_new, size_old = new[position], old[at][0]
         while size_new != size_old:
             grown = _grow(size_new, size_old, new, run_new, old, run_old)
             if grown is None:
@@ -179,12 +180,12 @@ def _grow(
 
 def _divides(part: Dim, whole: Dim) -> bool:
     """True when `whole` is a larger multiple of `part`, as polynomials."""
-    return part != whole and part != 0 and whole % part == 0
+    return part != whole and part != 0 and mod(whole, part) == 0
 
 
 def _merge(old: list[tuple[Dim, Dim]], run: list[int]) -> Dim | None:
     """The innermost stride of a run of axes that lie like one axis; None if they do not."""
-    for outer, inner in zip(run, run[1:], strict=False):
+    for outer, inner in pairwise(run):
         if old[outer][1] != old[inner][1] * old[inner][0]:
             return None
     return old[run[-1]][1]

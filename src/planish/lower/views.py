@@ -26,6 +26,14 @@ def view_of(node: Node, value: Value, source: Storage) -> Storage | None:
     return None if rule is None else rule(node, value, source)
 
 
+def source_of(node: Node, value: Value, result: Storage) -> Storage | None:
+    """Where the input of an invertible view must lie for its result to lie where it is wanted."""
+    if node.op == "Transpose":
+        perm = node.attrs.get("perm") or tuple(reversed(range(len(result.shape))))
+        return transposed(result, [perm.index(axis) for axis in range(len(perm))])
+    return reshaped(result, value.shape)
+
+
 def _reshape(node: Node, value: Value, source: Storage) -> Storage | None:
     return reshaped(source, value.shape)
 
@@ -92,6 +100,9 @@ def _ints(value: Value | None) -> tuple[int, ...] | None:
         return None
     return tuple(int(v) for v in value.data.reshape(-1))
 
+
+# Views of all elements, each once: their source can be put where their result is wanted.
+INVERTIBLE = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity"))
 
 _RULES: dict[str, Callable[[Node, Value, Storage], Storage | None]] = {
     "Reshape": _reshape,

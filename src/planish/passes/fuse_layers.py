@@ -74,15 +74,19 @@ class _Grouping:
     # ---- the three steps ------------------------------------------------------------------------
 
     def anchors(self) -> None:
-        """Every anchor takes its epilogue; later anchors choose first, so that a residual add
-        joins the branch that is computed last."""
-        for node in reversed(self.graph.nodes):
-            kind = self._anchor_kind(node)
-            if kind is None:
-                continue
-            epilogue = self._epilogue(node, kind)
-            prologue = self._prologue(node) if kind == "loop" else []
-            self._put(Layer(kind, node, [*prologue, node, *epilogue]))
+        """Contractions take their epilogues first: there the tile is in registers. Of two anchors
+        the later one chooses first, so that a residual add joins the branch computed last."""
+        kinds = [(node, self._anchor_kind(node)) for node in reversed(self.graph.nodes)]
+        loops: list[Layer] = []
+        for wanted in (False, True):
+            for node, kind in kinds:
+                if kind is not None and (kind == "loop") == wanted:
+                    layer = Layer(kind, node, [node, *self._epilogue(node, kind)])
+                    self._put(layer)
+                    loops += [layer] if wanted else []
+        for layer in loops:
+            layer.nodes = [*self._prologue(layer.anchor), *layer.nodes]
+            self._put(layer)
 
     def loops(self) -> None:
         """What is left of the pointwise nodes, each with its producers."""

@@ -1,4 +1,4 @@
-"""Compiles many tactics on all cores. LLVM in one process runs one compile at a time, so processes."""
+"""Compiles many tactics on all cores: in processes, since LLVM in one runs one compile at a time."""
 
 from __future__ import annotations
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import pickle
 import struct
 import sys
-from typing import BinaryIO
+from typing import IO
 
 from planish.kernels.catalogue import KERNELS
+from planish.kernels.kernel import Source
 from planish.targets.cpu import compile_object
+
+Answer = tuple[Source | None, bytes, str]  # code, object, or what went wrong
 
 
 def main() -> None:
@@ -27,13 +30,13 @@ def main() -> None:
         name, workload, config, target = pickle.loads(message)
         try:
             source = kernels[name].emit(workload, config, target)
-            answer = (source, compile_object(source.text, target), "")
+            answer: Answer = (source, compile_object(source.text, target), "")
         except Exception as error:  # the parent raises it again with the tactic's name
             answer = (None, b"", f"{type(error).__name__}: {error}")
         write_message(answers, pickle.dumps(answer))
 
 
-def read_message(stream: BinaryIO) -> bytes | None:
+def read_message(stream: IO[bytes]) -> bytes | None:
     """One message; None at the end of the stream."""
     head = stream.read(8)
     if len(head) < 8:
@@ -42,7 +45,7 @@ def read_message(stream: BinaryIO) -> bytes | None:
     return stream.read(size)
 
 
-def write_message(stream: BinaryIO, message: bytes) -> None:
+def write_message(stream: IO[bytes], message: bytes) -> None:
     """Send one message."""
     stream.write(struct.pack("<Q", len(message)) + message)
     stream.flush()
