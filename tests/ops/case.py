@@ -72,9 +72,7 @@ class Case:
     def feeds(self) -> dict[str, np.ndarray]:
         """The inputs that are no constants, by name."""
         return {
-            f"x{n}": a
-            for n, a in enumerate(self.inputs)
-            if a is not None and n not in self.const
+            f"x{n}": a for n, a in enumerate(self.inputs) if a is not None and n not in self.const
         }
 
 

@@ -66,9 +66,7 @@ def run_op(
     return values
 
 
-def _as_nest(
-    op: Op, args: Args, attrs: Attrs, output: int, shape: Shape, dtype: DType
-) -> Nest:
+def _as_nest(op: Op, args: Args, attrs: Attrs, output: int, shape: Shape, dtype: DType) -> Nest:
     at = tuple(index(0) if dim == 1 else Var(f"o{n}") for n, dim in enumerate(shape))
     store = Store(0, at)
     if op.element is not None:
