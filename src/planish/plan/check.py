@@ -157,7 +157,7 @@ def _check_ref(plan: Plan, where: str, ref: Ref, known: set[str]) -> None:
         raise _Broken(f"{where}: kind {ref.kind!r} is not one of {sorted(counts)}")
     if not 0 <= ref.number < counts[ref.kind]:
         raise _Broken(f"{where}: {ref.kind} {ref.number} of {counts[ref.kind]}")
-    _known(where, [ref.offset, ref.span or 0], known)
+    _known(where, [ref.offset, 0 if ref.span is None else ref.span], known)
     if ref.kind == "output":
         _known(f"{where}: output {ref.number}", plan.outputs[ref.number].shape, known)
     if ref.kind == "heap":

@@ -24,6 +24,7 @@ from planish.base import knobs
 from planish.base.errors import EngineClosedError, PlanFileError
 from planish.base.shapes import Shape, symbols_of
 from planish.plan.records import Plan, Ref
+from planish.runtime.address import address_of
 from planish.runtime.buffers import Pages, heap_array, padded
 from planish.runtime.host import HostCall
 from planish.runtime.interface import Shapes, new_output
@@ -73,6 +74,7 @@ class Context:
         self._interface = code.interface
         self._lock = threading.Lock()
         self._closed = False
+        self._ending = False  # `close` was called; what was submitted before still runs
         self._executor: ThreadPoolExecutor | None = None
         self._arena = Pages(padded(plan.arena), "the activation arena")
         stride = padded(plan.worker_scratch, _SCRATCH_ALIGN)
@@ -126,16 +128,22 @@ class Context:
             EngineClosedError: The context is closed.
         """
         with self._lock:
-            self._check_open()
+            if self._ending:
+                raise _closed_error()
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, "planish-context")
+                self._executor = ThreadPoolExecutor(
+                    1, "planish-context", initializer=_mark_thread, initargs=(id(self),)
+                )
             return self._executor.submit(self.run, feeds, outputs)
 
     def close(self) -> None:
         """Finish what was submitted, let the workers leave, free the arena. Twice is harmless."""
-        executor = self._executor
+        with self._lock:
+            self._ending = True
+            executor = self._executor
         if executor is not None:
-            executor.shutdown(wait=True)
+            # A callback of one of its futures may close the context: a thread cannot await itself.
+            executor.shutdown(wait=getattr(_THREAD, "serves", None) != id(self))
         with self._lock:
             if self._closed:
                 return
@@ -184,15 +192,11 @@ class Context:
 
     # ---- running --------------------------------------------------------------------------------
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineClosedError("this context is closed", hint="make one with engine.context()")
-
     def _run(
         self, feeds: Mapping[str, Any], outputs: Mapping[str, Any] | None
     ) -> dict[str, np.ndarray]:
         if self._closed:
-            self._check_open()
+            raise _closed_error()
         arrays = self._interface.take(feeds)
         key = tuple([array.shape for array in arrays])
         binding = self._bindings.get(key)
@@ -212,10 +216,10 @@ class Context:
                 for tensor, shape in zip(self._interface.outputs, binding.outputs, strict=True)
             ]
         slots = bound.slots
-        for patches, owners in ((bound.inputs, arrays), (bound.outputs, made)):
-            addresses = [array.ctypes.data for array in owners]
-            for patch in patches:
-                slots[patch.slot] = addresses[patch.number] + patch.offset
+        for slot, number, offset in bound.inputs:
+            slots[slot] = address_of(arrays[number]) + offset
+        for slot, number, offset in bound.outputs:
+            slots[slot] = address_of(made[number]) + offset
         if self._trace is None:
             self._team.run(bound.job_address)
         else:
@@ -266,12 +270,12 @@ class Context:
             _remember(self._bounds, (*key, *sizes), bound, self._most_shapes * len(self._parts))
         else:
             self._bounds.move_to_end((*key, *sizes))
-        for patch in bound.inputs:
-            bound.slots[patch.slot] = run.inputs[patch.number].ctypes.data + patch.offset
-        for patch in bound.outputs:
-            bound.slots[patch.slot] = made[patch.number].ctypes.data + patch.offset
-        for patch in bound.heap:
-            bound.slots[patch.slot] = heap[patch.number].ctypes.data + patch.offset
+        for slot, n, offset in bound.inputs:
+            bound.slots[slot] = address_of(run.inputs[n]) + offset
+        for slot, n, offset in bound.outputs:
+            bound.slots[slot] = address_of(made[n]) + offset
+        for slot, n, offset in bound.heap:
+            bound.slots[slot] = address_of(heap[n]) + offset
         self._launch(bound)
 
     def _launch(self, bound: Bound) -> None:
@@ -350,6 +354,17 @@ class Context:
         """In a forked child: nobody holds the lock, and the executor's thread does not exist."""
         self._lock = threading.Lock()
         self._executor = None
+
+
+_THREAD = threading.local()  # `serves`: id of the context whose submitted runs a thread does
+
+
+def _mark_thread(context: int) -> None:
+    _THREAD.serves = context
+
+
+def _closed_error() -> EngineClosedError:
+    return EngineClosedError("this context is closed", hint="make one with engine.context()")
 
 
 _Key = TypeVar("_Key")

@@ -23,7 +23,7 @@ from planish.base import knobs
 from planish.base.errors import EngineClosedError, PlanishError
 from planish.plan.check import check_plan
 from planish.plan.read import read_plan
-from planish.plan.records import HostStep, NativeStep, Plan, TensorInfo
+from planish.plan.records import HostStep, NativeStep, Plan, Profile, TensorInfo
 from planish.runtime.buffers import heap_array
 from planish.runtime.context import Context, survive_fork
 from planish.runtime.interface import Interface
@@ -120,6 +120,11 @@ class Engine:
     def outputs(self) -> tuple[TensorInfo, ...]:
         """Name, dtype and shape of each output."""
         return self._plan.outputs
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """Ranges of the symbolic dims; () when all shapes are fixed."""
+        return self._plan.profiles
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.threads} threads"

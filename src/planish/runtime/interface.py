@@ -13,6 +13,7 @@ import numpy as np
 from planish.base.errors import InputError, PlanishError, ShapeError
 from planish.base.shapes import Dim, Shape, Sym, symbol, symbols_of
 from planish.plan.records import Plan, TensorInfo
+from planish.runtime.address import address_of
 from planish.runtime.schedule import size_of
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -171,6 +172,7 @@ class Interface:
             raise InputError(
                 f"expected outputs as a mapping of name to array, found {type(outputs).__name__}"
             )
+        taken = [(begin, begin + a.nbytes) for a in inputs for begin in (address_of(a),)]
         for name, value in outputs.items():
             if name not in self._order:
                 raise InputError(
@@ -181,12 +183,14 @@ class Interface:
                 raise InputError(f"output {name!r}: expected a buffer, found a NumPy scalar")
             array = _as_array(value, f"output {name!r}")
             _check_buffer(name, array, self.outputs[number])
-            others = [*inputs, *(other for other in made if other is not None)]
-            if any(np.may_share_memory(array, other) for other in others):
+            begin = address_of(array)
+            end = begin + array.nbytes
+            if any(begin < other_end and other < end for other, other_end in taken):
                 raise InputError(
                     f"output {name!r}: its buffer shares memory with an input or another output",
                     hint="give each output memory of its own",
                 )
+            taken.append((begin, end))
             made[number] = array
         return made
 

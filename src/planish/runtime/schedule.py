@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,8 +49,7 @@ class Round:
     items: tuple[Item, ...]
 
 
-@dataclass(frozen=True)
-class Patch:
+class Patch(NamedTuple):
     """A slot that takes a pointer of this run: input, output or heap buffer `number` + offset."""
 
     slot: int
@@ -112,7 +112,7 @@ class Segment:
             self.slots += [(what, number) for what in (*step.args, *step.params)]
         self.rounds = _rounds(self.steps, first, address)
         refs = [what for what, _ in self.slots if isinstance(what, Ref)]
-        dims = [d for r in refs for d in (r.offset, r.span or 0)]
+        dims = [d for r in refs for d in (r.offset, 0 if r.span is None else r.span)]
         dims += [what for what, _ in self.slots if what is not None and not isinstance(what, Ref)]
         dims += [item.units for round_ in self.rounds for item in round_.items]
         self.symbols = tuple(sorted({name for dim in set(dims) for name in symbols_of(dim)}))
@@ -158,7 +158,7 @@ class Segment:
         )
 
     def _offset(self, ref: Ref, number: int, sizes: _Sizes, places: Places) -> int:
-        offset, span = sizes.value(ref.offset), sizes.value(ref.span or 0)
+        offset, span = sizes.value(ref.offset), sizes.value(0 if ref.span is None else ref.span)
         limit = places.sizes[ref.kind][ref.number]
         if offset < 0 or span < 0 or offset + span > limit:
             name = next(step.name for n, step in self.steps if n == number)

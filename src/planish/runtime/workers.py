@@ -8,6 +8,7 @@ the team starts over with new threads at its first job.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -140,7 +141,8 @@ def _live(state: _State, worker: int) -> None:
     """The life of a worker thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     if state.cores:
-        os.sched_setaffinity(0, {state.cores[worker - 1]})
+        with contextlib.suppress(OSError):  # the mask shrank since; unpinned works as well
+            os.sched_setaffinity(0, {state.cores[worker - 1]})
     state.driver.work(state.control.address, worker)
 
 
