@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from planish.base.errors import ShapeError
-from planish.base.shapes import Dim, Sym, symbols_of
-from planish.graph.graph import Graph, Value
+from planish.base.shapes import Dim, Sym, substitute, symbols_of
+from planish.graph.graph import Graph, TensorType, Value
 from planish.plan.records import Profile
 
 # What an unsaid dim may be: (min, opt, max) of a leading axis (a batch), and of any other.
@@ -150,3 +150,28 @@ def _checked(name: str, triple: Triple) -> Triple:
     if not 0 < low <= middle <= high:
         raise ShapeError(f"profile of dim {name!r}: expected 0 < min <= opt <= max, found {triple}")
     return triple
+
+
+def fix_dims(graph: Graph, profiles: Sequence[Profile]) -> tuple[Profile, ...]:
+    """Make dims that every profile holds to one value plain numbers.
+
+    So a model built for one shape gets the code of a static model.
+
+    Returns:
+        The profiles without those dims; () when none is left.
+    """
+    ranges: dict[str, set[int]] = {}
+    for profile in profiles:
+        for name, low, _, high in profile.dims:
+            ranges.setdefault(name, set()).update((low, high))
+    fixed: dict[str, Dim] = {n: min(sizes) for n, sizes in ranges.items() if len(sizes) == 1}
+    if not fixed:
+        return tuple(profiles)
+    for value in graph.values():
+        if value.type.shape is not None:
+            shape = tuple(substitute(dim, fixed) for dim in value.shape)
+            value.type = TensorType(value.dtype, shape)
+        if value.dims is not None:
+            value.dims = tuple(substitute(dim, fixed) for dim in value.dims)
+    left = [tuple(row for row in profile.dims if row[0] not in fixed) for profile in profiles]
+    return tuple(Profile(dims) for dims in dict.fromkeys(left) if dims)

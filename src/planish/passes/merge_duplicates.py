@@ -18,6 +18,9 @@ from planish.passes.fold_constants import RANDOM
 from planish.passes.rewrite import Pass
 
 
+_SMALL = 1 << 16  # bytes; larger constants are the same only if they are the same object
+
+
 def find(graph: Graph) -> Iterator[Patch]:
     """Later nodes that repeat an earlier one."""
     seen: dict[tuple[Any, ...], Node] = {}
@@ -51,7 +54,8 @@ def _key(node: Node) -> tuple[Any, ...] | None:
 def _identity(value: Value | None) -> Any:
     if value is None:
         return None
-    return (value.digest,) if value.is_const else id(value)
+    small = value.data is not None and value.data.nbytes <= _SMALL
+    return (value.digest,) if small else id(value)
 
 
 PASS = Pass("merge_duplicates", "common subexpressions merged", find)

@@ -18,7 +18,7 @@ from planish.graph.infer import infer_types
 from planish.graph.layer import Layer
 from planish.importer import import_model
 from planish.lower.lowering import Lowered, lower_graph
-from planish.lower.profiles import make_profiles
+from planish.lower.profiles import fix_dims, make_profiles
 from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.passes.rewrite import PassRun
 from planish.passes.table import PASSES
@@ -80,7 +80,7 @@ def build(
     options = make_options(precision, threads, level, isa, time_budget, pins)
     target = host_target(options.isa, options.threads)
     graph = read_graph(model)
-    ranges = make_profiles(graph, profiles)
+    ranges = fix_dims(graph, make_profiles(graph, profiles))
     optimised = optimise(graph)
     lowered = lower(optimised, target, ranges)
     plan = tuned_plan(optimised.graph, lowered, target, ranges, options, timing_cache, progress)
