@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from planish.kernels.cpu import conv_direct, matmul_packed
+from planish.kernels.cpu import (
+    attention,
+    conv_depthwise,
+    conv_direct,
+    conv_winograd,
+    matmul_batched,
+    matmul_packed,
+)
 from planish.kernels.kernel import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
+    conv_depthwise.KERNEL,
+    conv_winograd.KERNEL,
     conv_direct.KERNEL,
     matmul_packed.KERNEL,
+    matmul_batched.KERNEL,
+    attention.KERNEL,
 )

@@ -18,7 +18,7 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, ceildiv, is_static, product
 from planish.kernels.conv_shape import ConvShape, conv_shape, refuse_shape
-from planish.kernels.cpu.epilogue import store_all
+from planish.kernels.cpu.epilogue import split_bias
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.pack import lay_out
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
@@ -179,6 +179,7 @@ class _Writer:
         self.ty = vector("float", self.lanes)
         self.vectors = -(-self.s.channels // self.lanes)
         self.lead = self.s.out[:-1]  # the output axes before the row's own
+        self.bias = split_bias(w, t, 0, lane_axis=1)
 
     def write(self) -> Dim:
         """Write the function; gives its number of units."""
@@ -252,14 +253,15 @@ class _Writer:
         s, f, frame = self.s, self.f, self.frame
         x, y, weights = self.w.inputs[0], self.w.outputs[0], frame.inputs[1]
         sums = [[f.variable(self.ty) for _ in range(run.width)] for _ in range(rows)]
+        channel = f.mul(v, self.lanes)
+        start = self.bias.start(frame, zero(self.ty), channel, mask)
         for row in sums:
             for one in row:
-                f.store(zero(self.ty), one, align=64)
+                f.store(start, one, align=64)
         taps = f.offset(weights, f.mul(v, s.taps * self.lanes * 4))
-        channel = f.mul(v, self.lanes)
         source = frame.at(frame.inputs[0], x, [image, channel])
-        start = f.sub(f.mul(at[-1], s.stride[-1]), s.before[-1])
-        source = frame.move(source, x, s.rank + 1, start)
+        first = f.sub(f.mul(at[-1], s.stride[-1]), s.before[-1])
+        source = frame.move(source, x, s.rank + 1, first)
         looped = len(self.lead) - (rows > 1)
         with ExitStack() as loops:
             for axis in range(looped):
@@ -278,7 +280,7 @@ class _Writer:
                     place = frame.move(place, y, s.rank, o)
                     index[-2] = f.add(at[-2], o)
                 cells.append((f.load(self.ty, one, align=64), place, index))
-        store_all(frame, self.w, 0, cells, lane_axis=1, mask=mask)
+        self.bias.store.run(frame, cells, mask)
 
     def _enter_axis(
         self, loops: ExitStack, axis: int, at: Val, source: Val, taps: Val

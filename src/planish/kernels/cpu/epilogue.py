@@ -1,19 +1,22 @@
 """Splices an epilogue into a template: from accumulators in registers to stored outputs.
 
-Lanes run along one logical axis of the output. An operand that does not vary along it is read once
-and repeated, one whose elements are neighbours is read as a vector, any other lane by lane. The
-values of all cells are computed before the first store, so that LLVM may share the loads of cells
-that read the same elements.
+Lanes run along one logical axis of the output. The values of all cells are computed before the
+first store, so that LLVM may share the loads of cells that read the same elements. An operand that
+is added to the accumulator first, and depends on the lane alone, can be what accumulators start
+from instead (`Bias`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from planish.base.dtypes import DType
-from planish.base.expr import Temp, walk
+from planish.base.expr import Call, Expr, Load, Temp, Var, transform, walk
+from planish.kernels.cpu.expression import ExprEmitter, Memory
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.workload import Workload
+from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Val
 
 Cell = tuple[Val, Val, Sequence[Val]]  # accumulator, address of its first lane, output index
@@ -28,28 +31,144 @@ def accumulator_dtype(w: Workload, output: int) -> DType:
     return w.outputs[output].dtype
 
 
-def store_all(
+def finish(
     frame: Frame,
-    workload: Workload,
-    output: int,
-    cells: Sequence[Cell],
+    target: CpuTarget,
+    expr: Expr,
+    value: Val,
+    index: Sequence[Val],
     *,
     lane_axis: int,
     mask: Val | None = None,
-) -> None:
-    """Finish and store vectors of accumulators.
+) -> Val:
+    """What an epilogue makes of a vector of accumulators, in registers.
 
     Args:
         frame: The phase.
-        workload: Whose epilogue to apply.
-        output: Number of the output.
-        cells: The vectors, with where they go.
+        target: What the code is for.
+        expr: The epilogue.
+        value: The accumulators.
+        index: Output index of the first lane.
         lane_axis: The output's logical axis along which the lanes lie.
         mask: Lanes that exist; None for all.
     """
-    f = frame.f
-    for value, place, _ in cells:
-        if mask is None:
-            f.store(value, place)
-        else:
-            f.masked_store(value, place, mask)
+    return _emitter(frame, target, value, index, lane_axis, mask).emit(expr)
+
+
+def _emitter(
+    frame: Frame,
+    target: CpuTarget,
+    value: Val,
+    index: Sequence[Val],
+    lane_axis: int,
+    mask: Val | None,
+) -> ExprEmitter:
+    operands = [
+        Memory(pointer, operand.strides, operand.dtype)
+        for pointer, operand in zip(frame.inputs, frame.workload.inputs, strict=True)
+    ]
+    return ExprEmitter(
+        frame.f,
+        target,
+        frame.size,
+        lanes=value.lanes,
+        lane_var=f"o{lane_axis}",
+        vars={f"o{axis}": position for axis, position in enumerate(index)},
+        operands=operands,
+        temps={0: value},
+        mask=mask,
+    )
+
+
+@dataclass(frozen=True)
+class Store:
+    """The end of one output's tiles.
+
+    Attributes:
+        target: What the code is for.
+        expr: The epilogue; None stores the accumulators.
+        output: Number of the output.
+        lane_axis: The output's logical axis along which lanes lie.
+    """
+
+    target: CpuTarget
+    expr: Expr | None
+    output: int
+    lane_axis: int
+
+    def run(self, frame: Frame, cells: Sequence[Cell], mask: Val | None = None) -> None:
+        """Finish and store vectors of accumulators; `mask` has the lanes that exist."""
+        operand = frame.workload.outputs[self.output]
+        memory = Memory(frame.outputs[self.output], operand.strides, operand.dtype)
+        done = []
+        for value, place, index in cells:
+            emitter = _emitter(frame, self.target, value, index, self.lane_axis, mask)
+            done.append((emitter, emitter.emit(self.expr) if self.expr else value, place))
+        for emitter, value, place in done:
+            if value.lanes > 1 and operand.strides[self.lane_axis] != 1:
+                axes = [Var(f"o{axis}") for axis in range(len(operand.shape))]
+                emitter.store(memory, axes, value)
+                continue
+            raw = emitter.arithmetic.to_memory(value, operand.dtype)
+            if mask is None or value.lanes == 1:
+                frame.f.store(raw, place)
+            else:
+                frame.f.masked_store(raw, place, mask)
+
+
+def store_for(w: Workload, target: CpuTarget, output: int, lane_axis: int) -> Store:
+    """The whole epilogue of an output."""
+    return Store(target, w.epilogue[output] if w.epilogue else None, output, lane_axis)
+
+
+@dataclass(frozen=True)
+class Bias:
+    """An epilogue without the operand that its accumulators start from.
+
+    Attributes:
+        load: The operand, a function of the lane axis alone; None where accumulators start at zero.
+        store: The rest of the epilogue.
+    """
+
+    load: Load | None
+    store: Store
+
+    def start(self, frame: Frame, zero: Val, lane: Val, mask: Val | None = None) -> Val:
+        """What a vector of accumulators starts from, `lane` being its first index."""
+        if self.load is None:
+            return zero
+        axis = self.store.lane_axis
+        index = [lane] * (axis + 1)
+        return finish(frame, self.store.target, self.load, zero, index, lane_axis=axis, mask=mask)
+
+
+def split_bias(w: Workload, target: CpuTarget, output: int, lane_axis: int) -> Bias:
+    """Take the bias out of an epilogue where it is added to the accumulator before all else."""
+    store = store_for(w, target, output, lane_axis)
+    if store.expr is None:
+        return Bias(None, store)
+    temps = [part for part in walk(store.expr) if isinstance(part, Temp)]
+    for part in walk(store.expr):
+        load = _added(part, f"o{lane_axis}")
+        if load is not None and len(temps) == 1 and load.dtype is temps[0].dtype:
+            bias, accumulator = load, temps[0]
+
+            def visit(e: Expr) -> Expr:
+                return accumulator if _added(e, f"o{lane_axis}") == bias else e
+
+            rest = transform(store.expr, visit)
+            return Bias(bias, Store(target, rest, output, lane_axis))
+    return Bias(None, store)
+
+
+def _added(part: Expr, lane: str) -> Load | None:
+    """The operand of `acc + operand` or `operand + acc` when it varies along the lanes alone."""
+    match part:
+        case Call(fn="add", args=(Temp(), Load() as load)):
+            pass
+        case Call(fn="add", args=(Load() as load, Temp())):
+            pass
+        case _:
+            return None
+    used = {e.name for e in walk(load) if isinstance(e, Var)}
+    return load if used <= {lane} else None

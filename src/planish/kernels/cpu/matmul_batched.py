@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, ceildiv, product
-from planish.kernels.cpu.epilogue import Cell, accumulator_dtype, store_all
+from planish.kernels.cpu.epilogue import Cell, accumulator_dtype, split_bias
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.gemm_tile import GemmTile, multiply
 from planish.kernels.cpu.panel import Matrix, pack_panel
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Module, Val, i64
+from planish.targets.ir import Module, Val, i64, zero
 
 DTYPES = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64)
 _GUESS = 64  # rows, columns or batch elements that a symbolic size is taken for
@@ -113,6 +113,7 @@ class _Writer:
         self.width = self.nv * self.lanes
         self.m, self.k, self.n = self.a.shape[-2], self.a.shape[-1], self.b.shape[-1]
         self.batch = self.out.shape[:-2]
+        self.bias = split_bias(w, t, 0, lane_axis=len(self.batch) + 1)
         self.panels: Dim = ceildiv(self.n, self.width)
         self.panel_bytes: Dim = ceildiv(self.k, self.lanes) * self.lanes * self.width * self.size
         self.module = Module()
@@ -269,7 +270,12 @@ class _Writer:
         tile = GemmTile(tuple(offsets), vectors, self.lanes, self.element, read, self.t.fma)
         step = f.mul(frame.size(self.a.strides[-1]), self.size)
         start = frame.move(a, self.a, axis, row)
-        sums = multiply(f, tile, tile.zeros(), (start, step), b, frame.size(self.k))
+        row_sums = []
+        for v in range(vectors):
+            edge = mask if v == vectors - 1 else None
+            at = f.add(column, v * self.lanes)
+            row_sums.append(self.bias.start(frame, zero(tile.ty), at, edge))
+        sums = multiply(f, tile, row_sums * count, (start, step), b, frame.size(self.k))
         base = frame.at(frame.outputs[0], self.out, [*self.at_batch, row, column])
         for r in range(count):
             cells: list[list[Cell]] = [[], []]
@@ -286,9 +292,8 @@ class _Writer:
                     self._store(cells, mask)
 
     def _store(self, cells: list[list[Cell]], mask: Val | None) -> None:
-        axis = len(self.at_batch) + 1
-        store_all(self.frame, self.w, 0, cells[0], lane_axis=axis)
-        store_all(self.frame, self.w, 0, cells[1], lane_axis=axis, mask=mask)
+        for part, lanes in zip(cells, (None, mask), strict=True):
+            self.bias.store.run(self.frame, part, lanes)
 
 
 KERNEL = Kernel(

@@ -1,0 +1,95 @@
+"""Depthwise convolution against the reference."""
+
+from __future__ import annotations
+
+import pytest
+
+from planish.base.dtypes import DType
+from planish.base.shapes import symbol
+from planish.kernels.cpu.conv_depthwise import KERNEL, cut_row
+from planish.kernels.conv_shape import conv_shape
+from trial import biased, check, conv, image, residual, targets, tensor
+
+N, H = symbol("N"), symbol("H")
+
+
+@pytest.mark.parametrize("channels", [2, 16, 20, 40])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation", "pads"),
+    [
+        ((9, 11), 3, 1, 1, 1),
+        ((8, 7), 3, 2, 1, (0, 0, 1, 1)),
+        ((12, 13), 3, 1, 2, 2),
+        ((3, 3), 5, 1, 1, 2),
+        ((14, 14), 7, 1, 1, 3),
+        ((30,), 3, 1, 1, 1),
+        ((5, 6, 7), 3, 2, 1, 1),
+    ],
+)
+def test_agrees(channels, size, kernel, stride, dilation, pads):
+    x = image((2, channels, *size))
+    check(
+        KERNEL,
+        conv(
+            x,
+            channels,
+            (kernel,) * len(size),
+            stride=stride,
+            dilation=dilation,
+            pads=pads,
+            group=channels,
+        ),
+        few=2,
+    )
+
+
+def test_every_config():
+    x = image((1, 35, 10, 15))
+    check(KERNEL, conv(x, 35, (3, 3), pads=1, group=35), few=99)
+
+
+@pytest.mark.parametrize("then", ["relu", "silu"])
+def test_bias_and_activation(then):
+    x = image((1, 19, 6, 9))
+    bias = tensor((19,))
+    check(
+        KERNEL,
+        conv(x, 19, (3, 3), pads=1, group=19, extra=(bias,), epilogue=(biased(2, then=then),)),
+    )
+
+
+def test_residual_in_wide_buffers():
+    x = image((2, 24, 7, 6), pixel=40)
+    extra = (tensor((24,)), image((2, 24, 7, 6), pixel=31))
+    check(
+        KERNEL,
+        conv(x, 24, (3, 3), pads=1, group=24, pixel=27, extra=extra, epilogue=(residual(2, 3, 4),)),
+    )
+
+
+def test_symbolic_batch_and_rows():
+    x = image((N, 18, H, 9))
+    check(KERNEL, conv(x, 18, (3, 3), pads=1, group=18), {"N": 3, "H": 7})
+
+
+def test_refusals():
+    target = targets()[0]
+    x = image((1, 8, 6, 6))
+    full = conv(x, 8, (3, 3))
+    assert "one filter a channel" in str(KERNEL.refuse(full, target))
+    first = conv(image((1, 8, 6, 6), first=True), 8, (3, 3), group=8)
+    assert "contiguous" in str(KERNEL.refuse(first, target))
+    double = conv(image((1, 8, 6, 6), DType.F64), 8, (3, 3), group=8)
+    assert "f32" in str(KERNEL.refuse(double, target))
+    wide = conv(image((1, 8, 6, N)), 8, (3, 3), group=8)
+    assert "symbolic" in str(KERNEL.refuse(wide, target))
+
+
+def test_rows_are_cut_by_pattern():
+    shape = conv_shape(conv(image((1, 4, 5, 20)), 4, (3, 3), pads=1, group=4))
+    runs = cut_row(shape, 5)
+    assert [(r.first, r.count, r.width, r.valid) for r in runs] == [
+        (0, 1, 5, (1, 7)),
+        (5, 2, 5, (0, 7)),
+        (15, 1, 5, (0, 6)),
+    ]
