@@ -1,0 +1,231 @@
+"""Workloads of convolutions and matmuls with constant weights, in few words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from planish.base.dtypes import DType
+from planish.base.expr import Expr, Load, Temp, Var, call, const
+from planish.base.shapes import Shape, evaluate
+from planish.kernels.check import largest_error, run_kernel
+from planish.kernels.kernel import Config, Kernel, config_text
+from planish.kernels.reference import run_reference
+from planish.kernels.workload import Operand, Workload, channels_last_strides, dense_strides
+from planish.targets.cpu import CpuTarget
+
+ACC = Temp(0, (), DType.F32)
+
+
+def conv_workload(
+    x: Shape,
+    w: tuple[int, ...],
+    *,
+    stride: tuple[int, ...] | int = 1,
+    dilation: tuple[int, ...] | int = 1,
+    pads: tuple[int, ...] | int = 0,
+    group: int = 1,
+    split: Sequence[int] = (),
+    nchw_in: bool = False,
+    nchw_out: bool = False,
+    wide_in: int = 0,
+    wide_out: int = 0,
+    epilogue: str = "bias_relu",
+) -> Workload:
+    """A `conv` workload.
+
+    Args:
+        x: Shape of the input.
+        w: Shape of the weights.
+        stride: Steps of the window, one for all axes or one each.
+        dilation: Distances of taps.
+        pads: Padding, one for all sides or begin… end….
+        group: Groups.
+        split: Channels of each output; () for one.
+        nchw_in: The input is a dense NCHW tensor.
+        nchw_out: The outputs are.
+        wide_in: Channels of the wider buffer that the input is a slice of; 0 for none.
+        wide_out: The same for each output.
+        epilogue: Key of `EPILOGUES`.
+    """
+    rank = len(x) - 2
+    steps = (stride,) * rank if isinstance(stride, int) else stride
+    dilations = (dilation,) * rank if isinstance(dilation, int) else dilation
+    padding = (pads,) * 2 * rank if isinstance(pads, int) else pads
+    out = tuple(
+        (x[n + 2] + (padding[n] + padding[rank + n] - dilations[n] * (w[n + 2] - 1) - 1))
+        // steps[n]
+        + 1
+        for n in range(rank)
+    )
+    outputs = [(x[0], features, *out) for features in split or (w[0],)]
+    return _finished(
+        "conv",
+        (
+            _operand(x, nchw_in, wide_in),
+            Operand(DType.F32, w, dense_strides(w), const=True),
+        ),
+        tuple(_operand(shape, nchw_out, wide_out) for shape in outputs),
+        (
+            ("dilations", dilations),
+            ("group", group),
+            ("pads", padding),
+            ("strides", steps),
+        ),
+        channel=1,
+        epilogue=epilogue,
+    )
+
+
+def matmul_workload(
+    a: Shape, b: tuple[int, ...], *, epilogue: str = "bias_relu", a_strides: Shape = ()
+) -> Workload:
+    """A `matmul` workload with constant b; b may lack the batch axes."""
+    out = (*a[:-1], b[-1])
+    full = (1,) * (len(a) - len(b)) + b
+    return _finished(
+        "matmul",
+        (
+            Operand(DType.F32, a, a_strides or dense_strides(a)),
+            Operand(DType.F32, full, dense_strides(full), const=True),
+        ),
+        (Operand(DType.F32, out, dense_strides(out)),),
+        (),
+        channel=len(out) - 1,
+        epilogue=epilogue,
+    )
+
+
+def _operand(shape: Shape, nchw: bool, wide: int) -> Operand:
+    if nchw:
+        return Operand(DType.F32, shape, dense_strides(shape))
+    channels = wide or shape[1]
+    return Operand(DType.F32, shape, channels_last_strides((shape[0], channels, *shape[2:])))
+
+
+def _finished(
+    op: str,
+    inputs: tuple[Operand, ...],
+    outputs: tuple[Operand, ...],
+    attrs: tuple[tuple[str, int | tuple[int, ...]], ...],
+    *,
+    channel: int,
+    epilogue: str,
+) -> Workload:
+    extra: list[Operand] = []
+    exprs: list[Expr] = []
+    for output in outputs:
+        expr, needed = EPILOGUES[epilogue](output, channel, len(inputs) + len(extra))
+        extra += needed
+        exprs.append(expr)
+    return Workload(
+        op=op,
+        inputs=(*inputs, *extra),
+        outputs=outputs,
+        attrs=attrs,
+        epilogue=() if epilogue == "none" else tuple(exprs),
+        threads=2,
+    )
+
+
+def _vars(output: Operand) -> tuple[Expr, ...]:
+    return tuple(Var(f"o{axis}") for axis in range(len(output.shape)))
+
+
+def _bias(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    count = output.shape[channel]
+    at = Load(number, (Var(f"o{channel}"),), DType.F32)
+    return call("add", ACC, at), [Operand(DType.F32, (count,), (1,), const=True)]
+
+
+def _bias_relu(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    total, extra = _bias(output, channel, number)
+    return call("max", total, const(0, DType.F32)), extra
+
+
+def _residual(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    total, extra = _bias(output, channel, number)
+    other = Load(number + 1, _vars(output), DType.F32)
+    relu = call("max", call("add", total, other), const(0, DType.F32))
+    return relu, [*extra, Operand(DType.F32, output.shape, output.strides)]
+
+
+def _hardswish(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    total, extra = _bias(output, channel, number)
+    gate = call("max", call("add", total, const(3, DType.F32)), const(0, DType.F32))
+    gate = call("min", gate, const(6, DType.F32))
+    return call("mul", call("mul", total, gate), const(1 / 6, DType.F32)), extra
+
+
+def _gelu(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    total, extra = _bias(output, channel, number)
+    inner = call("erf", call("mul", total, const(2**-0.5, DType.F32)))
+    half = call("mul", total, const(0.5, DType.F32))
+    return call("mul", half, call("add", inner, const(1, DType.F32))), extra
+
+
+def _pixel_scale(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    """One factor a pixel, half precision, and one for everything."""
+    shape = tuple(1 if axis == channel else d for axis, d in enumerate(output.shape))
+    index = tuple(
+        const(0, DType.I64) if axis == channel else Var(f"o{axis}") for axis in range(len(shape))
+    )
+    factor = call("cast", Load(number, index, DType.F16), dtype=DType.F32)
+    whole = Load(number + 1, (), DType.F32)
+    return call("mul", call("mul", ACC, factor), whole), [
+        Operand(DType.F16, shape, dense_strides(shape)),
+        Operand(DType.F32, (), ()),
+    ]
+
+
+def _masked(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    """Depends on where the element is; an operand that only some elements may read."""
+    place = Var(f"o{channel}")
+    short = Operand(DType.F32, (2,), (1,))
+    near = call("lt", place, const(2, DType.I64))
+    other = Load(number, (place,), DType.F32)
+    turned = Load(number + 1, (call("mod", place, const(3, DType.I64)),), DType.F32)
+    value = call("select", near, call("add", ACC, other), call("sub", ACC, turned))
+    return value, [short, Operand(DType.F32, (3,), (1,))]
+
+
+EPILOGUES = {
+    "none": lambda output, channel, number: (ACC, []),
+    "bias": _bias,
+    "bias_relu": _bias_relu,
+    "residual": _residual,
+    "hardswish": _hardswish,
+    "gelu": _gelu,
+    "pixel_scale": _pixel_scale,
+    "masked": _masked,
+}
+
+
+def require_right(
+    kernel: Kernel,
+    workload: Workload,
+    target: CpuTarget,
+    configs: Sequence[Config],
+    env: Mapping[str, int] | None = None,
+) -> None:
+    """Run configs of a kernel split over 1, 2 and 3 workers; hold each against the reference."""
+    sizes = dict(env or {})
+    rng = np.random.default_rng(0)
+    inputs = [_random(rng, operand, sizes) for operand in workload.inputs]
+    want = run_reference(workload, inputs, sizes)
+    assert kernel.refuse(workload, target) is None
+    for config in configs:
+        first = run_kernel(kernel, workload, config, target, inputs, sizes, threads=1)
+        for got, expected in zip(first, want, strict=True):
+            error = largest_error(got, expected)
+            assert error < 1e-5, f"{config_text(config)}: off by {error}"
+        for threads in (2, 3):
+            again = run_kernel(kernel, workload, config, target, inputs, sizes, threads=threads)
+            for a, b in zip(first, again, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def _random(rng: np.random.Generator, operand: Operand, sizes: Mapping[str, int]) -> np.ndarray:
+    shape = [evaluate(dim, sizes) for dim in operand.shape]
+    return np.asarray(rng.standard_normal(shape)).astype(operand.dtype.numpy)
