@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from trial import biased, check, conv, image, residual, targets, tensor
 
 from planish.base.dtypes import DType
 from planish.base.shapes import symbol
-from planish.kernels.cpu.conv_depthwise import KERNEL, cut_row
 from planish.kernels.conv_shape import conv_shape
-from trial import biased, check, conv, image, residual, targets, tensor
+from planish.kernels.cpu.conv_depthwise import KERNEL, cut_row
 
 N, H = symbol("N"), symbol("H")
 

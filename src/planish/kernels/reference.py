@@ -15,14 +15,14 @@ from planish.base.errors import VerifyError
 from planish.base.expr import Expr, Load, Temp, walk
 from planish.base.nest import Nest, Stage
 from planish.base.shapes import Dim, evaluate
-from planish.kernels.reference_conv import attention, conv, matmul
+from planish.kernels.reference_conv import attention, conv, conv_transpose, matmul
 from planish.kernels.reference_expr import eval_expr
 from planish.kernels.workload import Workload
 
 __all__ = ["eval_expr", "run_nest", "run_reference"]
 
 _BLOCK = 1 << 21  # points of an iteration space that are evaluated at a time
-_CONTRACTIONS = {"conv": conv, "matmul": matmul, "attention": attention}
+_CONTRACTIONS = {"conv": conv, "matmul": matmul}
 
 
 def run_reference(
@@ -44,15 +44,33 @@ def run_reference(
     sizes = dict(env or {})
     if workload.op == "nest":
         return run_nest(workload, inputs, sizes)
-    if workload.op not in _CONTRACTIONS:
+    if workload.op == "attention":
+        whole = attention(workload, inputs, lambda s: _masked(workload, s, inputs, sizes))
+    elif workload.op == "conv_transpose":
+        out = [evaluate(dim, sizes) for dim in workload.outputs[0].shape[2:]]
+        whole = conv_transpose(workload, inputs, out)
+    elif workload.op in _CONTRACTIONS:
+        whole = _CONTRACTIONS[workload.op](workload, inputs)
+    else:
         raise VerifyError(f"no reference for the op {workload.op!r}")
-    whole = _CONTRACTIONS[workload.op](workload, inputs)
     parts = _split_channels(workload, whole, sizes)
     epilogues = workload.epilogue or (None,) * len(parts)
     return [
         _finish(part, epilogue, output.dtype.numpy, inputs, sizes)
         for part, epilogue, output in zip(parts, epilogues, workload.outputs, strict=True)
     ]
+
+
+def _masked(
+    workload: Workload,
+    score: np.ndarray,
+    inputs: Sequence[np.ndarray],
+    sizes: Mapping[str, int],
+) -> np.ndarray:
+    """The scores of an attention as the softmax sees them."""
+    if workload.mask is None:
+        return score
+    return _finish(score, workload.mask, np.dtype(np.float64), inputs, sizes)
 
 
 def _split_channels(

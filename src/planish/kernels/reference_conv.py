@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -42,12 +42,48 @@ def matmul(_: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
     return np.asarray(np.matmul(_wide(inputs[0]), _wide(inputs[1])))
 
 
-def attention(workload: Workload, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """softmax(q · kᵀ · scale) · v, before any rounding."""
+def attention(
+    workload: Workload,
+    inputs: Sequence[np.ndarray],
+    mask: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """softmax(mask(q · kᵀ · scale)) · v, before any rounding."""
     q, k, v = map(_wide, inputs[:3])
-    score = np.matmul(q, np.swapaxes(k, -1, -2)) * float(str(workload.attr("scale")))
-    score = np.exp(score - score.max(axis=-1, keepdims=True))
-    return np.asarray(np.matmul(score / score.sum(axis=-1, keepdims=True), v))
+    score = mask(np.matmul(q, np.swapaxes(k, -1, -2)) * float(str(workload.attr("scale"))))
+    with np.errstate(invalid="ignore"):
+        score = np.exp(score - score.max(axis=-1, keepdims=True))
+        return np.matmul(score / score.sum(axis=-1, keepdims=True), v)
+
+
+def conv_transpose(
+    workload: Workload, inputs: Sequence[np.ndarray], out: Sequence[int]
+) -> np.ndarray:
+    """[N, O, *out] for x [N, C, *spatial] and w [C, O/group, *kernel], before any rounding.
+
+    Every input is spread over the outputs that its taps reach; what falls outside is dropped.
+    """
+    x, w = _wide(inputs[0]), _wide(inputs[1])
+    rank = x.ndim - 2
+    strides, dilations = workload.ints("strides"), workload.ints("dilations")
+    before, group = workload.ints("pads")[:rank], int(str(workload.attr("group")))
+    batch, channels, *size = x.shape
+    kernel = w.shape[2:]
+    x = x.reshape(batch, group, channels // group, -1)
+    w = w.reshape(group, channels // group, w.shape[1], *kernel)
+    reach = [
+        max((n - 1) * s + (k - 1) * d + 1, b + o)
+        for n, s, k, d, b, o in zip(size, strides, kernel, dilations, before, out, strict=True)
+    ]
+    total = np.zeros((batch, group, w.shape[2], *reach), x.dtype)
+    for tap in itertools.product(*map(range, kernel)):
+        window = tuple(
+            slice(k * d, k * d + (n - 1) * s + 1, s)
+            for k, d, n, s in zip(tap, dilations, size, strides, strict=True)
+        )
+        part = np.matmul(np.swapaxes(w[(slice(None),) * 3 + tap], 1, 2), x)
+        total[(slice(None),) * 3 + window] += part.reshape(*part.shape[:3], *size)
+    inside = tuple(slice(b, b + o) for b, o in zip(before, out, strict=True))
+    return total[(slice(None),) * 3 + inside].reshape(batch, -1, *out)
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

@@ -44,11 +44,14 @@ class Workload:
 
     Ops and their own operands, before the extra ones that only the epilogue loads:
 
-    - `conv`: x [N, C, *spatial], w [O, C/group, *kernel] const. attrs: strides, dilations, pads
+    - `conv`: x [N, C, *spatial], w [O, C/group, *kernel]; attrs: strides, dilations, pads
       (begin…, end… as ONNX), group. Any number of spatial axes. Several outputs share the output
       channels in order (their channel counts add up to O): the outputs of merged sibling layers.
       When one batch or spatial axis more than needed can be merged with its neighbour, lowering has
       done so: a 1×1 convolution arrives with one spatial axis.
+    - `conv_transpose`: x [N, C, *spatial], w [C, O/group, *kernel]; attrs: strides, dilations, pads,
+      group. x[i] · w[k] is added to output i·stride + k·dilation - pad (begin); what falls outside
+      is dropped. One output [N, O, *out]; output padding is already in its shape.
     - `matmul`: a [*batch, M, K], b [*batch, K, N]; both have the output's batch axes (stride 0
       where broadcast). b may be const. One output [*batch, M, N].
     - `attention`: q [*batch, Q, D], k [*batch, K, D], v [*batch, K, E]; attrs: scale (a float).

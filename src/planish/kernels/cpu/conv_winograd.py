@@ -1,4 +1,4 @@
-"""f32 3×3 convolution by Winograd's F(m×m, 3×3): fewer multiplications, after Lavin and Gray (2015).
+"""f32 3×3 convolution by Winograd's F(m×m, 3×3), after Lavin and Gray (2015).
 
 The output is cut into tiles of m×m pixels. Each tile's (m+2)² inputs are transformed, lanes along
 the channels; at each of the (m+2)² points the tiles of a block times the transformed weights is a
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim, ceildiv, is_static, product
+from planish.base.shapes import ceildiv, is_static, product
 from planish.kernels.conv_shape import ConvShape, conv_shape, refuse_shape
 from planish.kernels.cpu.epilogue import Cell, accumulator_dtype, store_for
 from planish.kernels.cpu.frame import Frame
@@ -37,7 +37,7 @@ from planish.kernels.cpu.winograd_math import (
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Module, Val, i64, vector, zero
+from planish.targets.ir import Module, Val, i64, vector
 
 _LINE = 64  # bytes; rows of V are one longer than a power of two would be
 

@@ -147,18 +147,13 @@ def split_bias(w: Workload, target: CpuTarget, output: int, lane_axis: int) -> B
     store = store_for(w, target, output, lane_axis)
     if store.expr is None:
         return Bias(None, store)
-    temps = [part for part in walk(store.expr) if isinstance(part, Temp)]
-    for part in walk(store.expr):
-        load = _added(part, f"o{lane_axis}")
-        if load is not None and len(temps) == 1 and load.dtype is temps[0].dtype:
-            bias, accumulator = load, temps[0]
-
-            def visit(e: Expr) -> Expr:
-                return accumulator if _added(e, f"o{lane_axis}") == bias else e
-
-            rest = transform(store.expr, visit)
-            return Bias(bias, Store(target, rest, output, lane_axis))
-    return Bias(None, store)
+    expr, lane = store.expr, f"o{lane_axis}"
+    temps = [part for part in walk(expr) if isinstance(part, Temp)]
+    loads = [load for load in (_added(part, lane) for part in walk(expr)) if load is not None]
+    if len(temps) != 1 or not loads or loads[0].dtype is not temps[0].dtype:
+        return Bias(None, store)
+    rest = transform(expr, lambda e: temps[0] if _added(e, lane) == loads[0] else e)
+    return Bias(loads[0], Store(target, rest, output, lane_axis))
 
 
 def _added(part: Expr, lane: str) -> Load | None:

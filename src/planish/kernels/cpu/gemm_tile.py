@@ -6,7 +6,7 @@ and adds their products. a may have any strides; b's columns are neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planish.targets.ir import Function, Int, Val, element_bytes, vector, zero
@@ -23,6 +23,7 @@ class GemmTile:
         element: LLVM type of an element.
         mask: Lanes of the last vector that exist; None for all.
         fused: A multiply-add rounds once.
+        read: Reads one element of a at an address, in type `element`; None for a plain load.
     """
 
     rows: tuple[Int, ...]
@@ -31,6 +32,7 @@ class GemmTile:
     element: str = "float"
     mask: Val | None = None
     fused: bool = True
+    read: Callable[[Val], Val] | None = None
 
     @property
     def ty(self) -> str:
@@ -111,7 +113,8 @@ def _step(f: Function, tile: GemmTile, sums: list[Val], a: Val, b: Val) -> list[
         )
     done = []
     for r, offset in enumerate(tile.rows):
-        scalar = f.splat(f.load(tile.element, f.offset(a, offset)), tile.lanes)
+        place = f.offset(a, offset)
+        scalar = f.splat(tile.read(place) if tile.read else f.load(tile.element, place), tile.lanes)
         for v in range(tile.vectors):
             done.append(multiply_add(f, scalar, columns[v], sums[r * tile.vectors + v], tile.fused))
     return done

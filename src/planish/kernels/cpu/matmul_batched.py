@@ -272,9 +272,9 @@ class _Writer:
         start = frame.move(a, self.a, axis, row)
         row_sums = []
         for v in range(vectors):
-            edge = mask if v == vectors - 1 else None
             at = f.add(column, v * self.lanes)
-            row_sums.append(self.bias.start(frame, zero(tile.ty), at, edge))
+            lanes = mask if v == vectors - 1 else None
+            row_sums.append(self.bias.start(frame, zero(tile.ty), at, lanes))
         sums = multiply(f, tile, row_sums * count, (start, step), b, frame.size(self.k))
         base = frame.at(frame.outputs[0], self.out, [*self.at_batch, row, column])
         for r in range(count):
