@@ -17,6 +17,7 @@ KERNELS: tuple[Kernel, ...] = (
     conv_winograd.KERNEL,
     conv_direct.KERNEL,
     matmul_packed.KERNEL,
+    nest.KERNEL,
     matmul_batched.KERNEL,
     attention.KERNEL,
 )

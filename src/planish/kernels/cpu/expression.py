@@ -85,7 +85,7 @@ class ExprEmitter:
         lanes: int = 1,
         lane_var: str = "",
         vars: Mapping[str, Int] | None = None,
-        operands: Sequence[Memory] = (),
+        operands: Sequence[Memory] | Mapping[int, Memory] = (),
         temps: Mapping[int, Val | Memory] | None = None,
         mask: Val | None = None,
     ) -> None:
@@ -127,6 +127,10 @@ class ExprEmitter:
                 self.f.masked_store(raw, place.base, mask)
         else:
             self._scatter(place, raw, memory.dtype)
+
+    def address(self, memory: Memory, index: Sequence[Expr]) -> Val:
+        """The address of an element, at the first lane."""
+        return self._place(memory, tuple(index), self._root).base
 
     def contiguous(self, memory: Memory, index: Sequence[Expr]) -> bool:
         """Whether the lanes of an access are neighbours in memory."""
@@ -350,7 +354,7 @@ class ExprEmitter:
 
     def _load(self, memory: Memory, index: tuple[Expr, ...], guard: _Guard) -> Val:
         place = self._place(memory, index, guard)
-        f, element = self.f, _memory_type(memory.dtype)
+        f, element = self.f, memory_type(memory.dtype)
         ty = vector(element, self.lanes)
         if guard.uniform is not None:
             place = _Place(self._safe(guard.uniform, place.base), place.slope, place.offsets)
@@ -373,7 +377,7 @@ class ExprEmitter:
 
     def _gather(self, place: _Place, dtype: DType, guard: _Guard) -> Val:
         """Lane by lane; lanes that may not be read, read zeros instead."""
-        f, element = self.f, _memory_type(dtype)
+        f, element = self.f, memory_type(dtype)
         total = zero(vector(element, self.lanes))
         for lane in range(self.lanes):
             at = self._lane_address(place, lane, dtype)
@@ -406,6 +410,6 @@ def _depth(atom: Expr) -> tuple[int, str]:
     return 3, ""
 
 
-def _memory_type(dtype: DType) -> str:
+def memory_type(dtype: DType) -> str:
+    """The LLVM type of one element as it is loaded: f16 and bf16 as i16."""
     return "i16" if dtype in NARROW else dtype.llvm
-
