@@ -9,6 +9,7 @@ from planish.kernels.cpu import (
     conv_winograd,
     matmul_batched,
     matmul_packed,
+    nest,
 )
 from planish.kernels.kernel import Kernel
 
@@ -17,7 +18,7 @@ KERNELS: tuple[Kernel, ...] = (
     conv_winograd.KERNEL,
     conv_direct.KERNEL,
     matmul_packed.KERNEL,
-    nest.KERNEL,
     matmul_batched.KERNEL,
     attention.KERNEL,
+    nest.KERNEL,
 )
