@@ -6,14 +6,17 @@ from collections.abc import Mapping
 
 from planish.ops.activation import ACTIVATION
 from planish.ops.binary import BINARY
+from planish.ops.blocks import BLOCKS
 from planish.ops.composite import COMPOSITE
 from planish.ops.contraction import CONTRACTION
 from planish.ops.convert import CONVERT
 from planish.ops.gathering import GATHERING
+from planish.ops.generators import GENERATORS
 from planish.ops.normalization import NORMALIZATION
 from planish.ops.op import Args, Attrs, Op, Result
 from planish.ops.padding import PADDING
 from planish.ops.pooling import POOLING
+from planish.ops.quantization import QUANTIZATION
 from planish.ops.reduction import REDUCTION
 from planish.ops.slicing import SLICING
 from planish.ops.softmax import SOFTMAX
@@ -35,6 +38,9 @@ FAMILIES: tuple[tuple[Op, ...], ...] = (
     POOLING,
     SOFTMAX,
     NORMALIZATION,
+    GENERATORS,
+    BLOCKS,
+    QUANTIZATION,
 )
 
 OPS: Mapping[str, Op] = {op.name: op for family in FAMILIES for op in family}
