@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ class Value:
         name: Unique name; graph inputs and outputs keep the model's names.
         type: Element type and shape.
         data: The contents, for a constant; else None. Never written to.
-        producer: The node that makes it; None for inputs and constants.
-        dims: Contents of a small integer tensor as sizes, where they follow from shapes.
+        producer: The node that makes it; None for inputs, constants and sizes.
+        dims: Contents of a small tensor of whole numbers as sizes, where they follow from shapes.
     """
 
     __slots__ = ("_digest", "data", "dims", "name", "producer", "type")
@@ -74,6 +74,11 @@ class Value:
         return self.data is not None
 
     @property
+    def is_sizes(self) -> bool:
+        """True for contents that are known sizes, some symbolic, and that no node makes."""
+        return self.data is None and self.producer is None and self.dims is not None
+
+    @property
     def digest(self) -> str:
         """Hash of a constant's dtype, shape and bytes, for merging equal ones."""
         if self._digest is None:
@@ -90,6 +95,13 @@ class Value:
 def constant(name: str, data: np.ndarray) -> Value:
     """A constant value with the type of its array."""
     return Value(name, TensorType(DType.from_numpy(data.dtype), tuple(data.shape)), data)
+
+
+def known_sizes(name: str, dims: Sequence[Dim], dtype: DType = DType.I64) -> Value:
+    """A list of sizes that no node computes: for operands that only say how large a result is."""
+    value = Value(name, TensorType(dtype, (len(dims),)))
+    value.dims = tuple(dims)
+    return value
 
 
 class Node:
@@ -148,8 +160,8 @@ class Patch:
         note: What it does, for the history and for `explain`, e.g. "bn1 folded into conv1".
         remove: Nodes that go. Each of their outputs that is still used must be replaced.
         add: Nodes that come, in topological order. Unnamed ones get a fresh name.
-        replace: Old value -> value that its users read from now on. A graph output keeps its name:
-            the replacement takes it over.
+        replace: Old value -> value with the same contents that its users read from now on. What
+            `add` makes for it takes over its name, and a graph output keeps its name in any case.
     """
 
     note: str
@@ -167,34 +179,64 @@ class Event:
     origin: tuple[str, ...]
 
 
-@dataclass
 class Graph:
-    """Inputs, outputs and nodes in topological order."""
+    """Inputs, outputs and nodes in topological order.
 
-    name: str
-    inputs: list[Value]
-    outputs: list[Value]
-    nodes: list[Node]
-    history: list[Event] = field(default_factory=list)
-    symbols: dict[str, tuple[int, int]] = field(default_factory=dict)  # dim name -> known range
+    Attributes:
+        name: For people.
+        inputs: Values the caller gives.
+        outputs: Values the caller gets.
+        history: What was done to the graph, in order.
+        symbols: Known ranges of symbolic dims, by name.
+    """
 
-    def __post_init__(self) -> None:
-        self._users: dict[Value, list[Node]] = {}
+    def __init__(
+        self,
+        name: str,
+        inputs: list[Value],
+        outputs: list[Value],
+        nodes: list[Node],
+        history: list[Event] | None = None,
+        symbols: dict[str, tuple[int, int]] | None = None,
+    ) -> None:
+        self.name = name
+        self.inputs = inputs
+        self.outputs = outputs
+        self.history: list[Event] = [] if history is None else history
+        self.symbols: dict[str, tuple[int, int]] = {} if symbols is None else symbols
+        self._order: list[Node] = list(nodes)
+        self._place: dict[Node, int] = {node: n for n, node in enumerate(nodes)}
+        self._after: dict[Node, list[Node]] = {}  # added since the last ordering
+        self._ordered = True
+        self._users: dict[Value, dict[Node, None]] = {}
         self._names: set[str] = {value.name for value in self.inputs}
-        self._count = 0
-        for node in self.nodes:
+        self._node_names: set[str] = set()
+        self._hints: dict[str, str] = {}  # name made up here -> the hint it was made from
+        self._counts: dict[str, int] = {}
+        for node in nodes:
             self._connect(node)
 
     # ---- reading --------------------------------------------------------------------------------
 
+    @property
+    def nodes(self) -> list[Node]:
+        """All nodes in topological order. A new list after each change: do not edit it."""
+        if not self._ordered:
+            self._restore_order()
+        return self._order
+
+    def holds(self, node: Node) -> bool:
+        """True while a node is part of the graph."""
+        return node in self._place
+
     def users(self, value: Value) -> list[Node]:
-        """The nodes that read a value, each once, in order of creation."""
-        return list(dict.fromkeys(self._users.get(value, ())))
+        """The nodes that read a value, themselves or in their bodies; each once."""
+        return list(self._users.get(value, ()))
 
     def only_user(self, value: Value) -> Node | None:
         """The node that alone reads a value which is no graph output; None otherwise."""
-        users = self.users(value)
-        return users[0] if len(users) == 1 and not self.is_output(value) else None
+        users = self._users.get(value, {})
+        return next(iter(users)) if len(users) == 1 and not self.is_output(value) else None
 
     def is_output(self, value: Value) -> bool:
         """True for a graph output."""
@@ -209,12 +251,18 @@ class Graph:
         return iter(seen)
 
     def fresh(self, hint: str) -> str:
-        """A name that no value or node of the graph has."""
-        name = hint
-        while name in self._names:
-            self._count += 1
-            name = f"{hint}.{self._count}"
+        """A name that no value of the graph has."""
+        name = self._unused(hint, self._names)
         self._names.add(name)
+        return name
+
+    def _unused(self, hint: str, taken: set[str]) -> str:
+        base = self._hints.get(hint, hint)
+        name = base
+        while name in taken:
+            self._counts[base] = self._counts.get(base, 0) + 1
+            name = f"{base}.{self._counts[base]}"
+            self._hints[name] = base
         return name
 
     # ---- writing --------------------------------------------------------------------------------
@@ -225,75 +273,96 @@ class Graph:
         Args:
             patch: The rewrite.
             step: Name of the pass.
+
+        Raises:
+            ValueError: A graph output would become a graph input or another graph output.
         """
-        removed = set(map(id, patch.remove))
-        first = min((i for i, n in enumerate(self.nodes) if id(n) in removed), default=None)
-        last = max((i for i, n in enumerate(self.nodes) if id(n) in removed), default=None)
+        for old, new in patch.replace:
+            if self.is_output(old) and (self.is_output(new) or new in self.inputs):
+                raise ValueError(f"graph output {old.name!r} cannot become {new.name!r}")
+        gone = [node for node in patch.remove if node in self._place]
+        anchor = max(gone, key=self._place.__getitem__, default=None)
         for node in patch.remove:
             self._disconnect(node)
         for node in patch.add:
-            node.name = self.fresh(node.name or node.op)
+            node.name = self._unused(node.name or node.op, self._node_names)
             self._connect(node)
+        unnamed = {value for node in patch.add for value in node.outputs if value is not None}
         for old, new in patch.replace:
-            self._replace(old, new)
+            if new in unnamed or self.is_output(old) or (new.is_const and not self.users(new)):
+                unnamed.discard(new)
+                old.name, new.name = new.name, old.name
+            self.redirect(old, new)
+        if anchor is None:
+            self._place.update(dict.fromkeys(patch.add, len(self._order)))
+            self._order = [*self._order, *patch.add]
+        else:
+            self._place.update(dict.fromkeys(patch.add, self._place[anchor]))
+            self._after.setdefault(anchor, []).extend(patch.add)
+        for node in gone:
+            del self._place[node]
+        self._ordered = False
         origins = [o for node in (*patch.remove, *patch.add) for o in node.origin]
         self.history.append(Event(step, patch.note, tuple(dict.fromkeys(origins))))
-        at = len(self.nodes) if last is None else last + 1
-        self.nodes[at:at] = patch.add
-        if first is not None:
-            self.nodes = [node for node in self.nodes if id(node) not in removed]
-        self._restore_order()
+
+    def redirect(self, old: Value, new: Value) -> None:
+        """Let everything that reads one value, bodies included, read another."""
+        for user in self.users(old):
+            user.inputs = [new if value is old else value for value in user.inputs]
+            for attr in user.attrs.values():
+                if isinstance(attr, Graph):
+                    attr.redirect(old, new)
+            if new in read_values(user):
+                self._users.setdefault(new, {})[user] = None
+        self._users[old] = {}
+        self.outputs = [new if output is old else output for output in self.outputs]
 
     def _connect(self, node: Node) -> None:
-        self._names.add(node.name)
-        for value in node.inputs:
-            if value is not None:
-                self._users.setdefault(value, []).append(node)
-                self._names.add(value.name)
+        self._node_names.add(node.name)
+        for read in read_values(node):
+            self._users.setdefault(read, {})[node] = None
+            self._names.add(read.name)
         for value in node.outputs:
             if value is not None:
                 value.producer = node
                 self._names.add(value.name)
 
     def _disconnect(self, node: Node) -> None:
-        for value in node.inputs:
-            if value is not None:
-                self._users[value] = [user for user in self._users[value] if user is not node]
+        self._node_names.discard(node.name)
+        for read in read_values(node):
+            self._users[read].pop(node, None)
         for value in node.outputs:
             if value is not None and value.producer is node:
                 value.producer = None
 
-    def _replace(self, old: Value, new: Value) -> None:
-        for user in self.users(old):
-            user.inputs = [new if value is old else value for value in user.inputs]
-            self._users.setdefault(new, []).append(user)
-        self._users[old] = []
-        if self.is_output(old):
-            self.outputs = [new if output is old else output for output in self.outputs]
-            if new.producer is not None and not any(new is value for value in self.inputs):
-                old.name, new.name = new.name, old.name
-
     def _restore_order(self) -> None:
         """Stable topological sort: a node moves only behind what it reads."""
-        placed: set[int] = set()
-        ordered: list[Node] = []
-        mine = set(map(id, self.nodes))
-        for root in self.nodes:
-            stack = [(root, False)]
-            while stack:
-                node, ready = stack.pop()
-                if id(node) in placed:
+        listed: list[Node] = []
+        stack = list(reversed(self._order))
+        while stack:
+            node = stack.pop()
+            if node in self._place:
+                listed.append(node)
+            stack.extend(reversed(self._after.pop(node, [])))
+        placed: dict[Node, None] = {}
+        for root in listed:
+            waiting = [(root, False)]
+            while waiting:
+                node, ready = waiting.pop()
+                if node in placed:
                     continue
                 if ready:
-                    placed.add(id(node))
-                    ordered.append(node)
+                    placed[node] = None
                     continue
-                stack.append((node, True))
+                waiting.append((node, True))
                 for value in reversed(read_values(node)):
                     maker = value.producer
-                    if maker is not None and id(maker) in mine and id(maker) not in placed:
-                        stack.append((maker, False))
-        self.nodes = ordered
+                    if maker is not None and maker in self._place and maker not in placed:
+                        waiting.append((maker, False))
+        self._order = list(placed)
+        self._place = {node: n for n, node in enumerate(self._order)}
+        self._after = {}
+        self._ordered = True
 
 
 def read_values(node: Node) -> list[Value]:
@@ -301,8 +370,8 @@ def read_values(node: Node) -> list[Value]:
     values = [value for value in node.inputs if value is not None]
     for attr in node.attrs.values():
         if isinstance(attr, Graph):
-            own = {id(v) for v in attr.inputs}
-            own |= {id(v) for n in attr.nodes for v in n.outputs if v is not None}
+            own = set(attr.inputs)
+            own |= {v for n in attr.nodes for v in n.outputs if v is not None}
             inner = [v for n in attr.nodes for v in read_values(n)] + attr.outputs
-            values += [v for v in inner if id(v) not in own and not v.is_const]
+            values += [v for v in inner if v not in own and not v.is_const]
     return values

@@ -9,7 +9,7 @@ import numpy as np
 from planish.base.errors import ModelError, PlanishError
 from planish.base.expr import Const, Expr, Var, index, loads_of
 from planish.graph.graph import Graph, Node, TensorType, Value
-from planish.ops.op import Arg, Op, name_unknowns
+from planish.ops.op import Arg, Op, Result, name_unknowns
 from planish.ops.table import OPS
 
 _SMALL = 64  # elements of an integer tensor that may stand for sizes
@@ -49,11 +49,8 @@ def infer_types(graph: Graph, nodes: Iterable[Node] | None = None) -> None:
     """
     problems: list[str] = []
     for node in graph.nodes if nodes is None else nodes:
-        op = op_of(node)
-        if op is None:
-            continue
         try:
-            results = name_unknowns(op.infer(args_of(node), node.attrs), _prefix(node))
+            results = results_of(node)
         except PlanishError as error:
             problems.append(f"node {node.name!r} ({node.op}): {error.message}")
             continue
@@ -65,9 +62,17 @@ def infer_types(graph: Graph, nodes: Iterable[Node] | None = None) -> None:
         raise ModelError("operators do not accept their inputs:", problems)
 
 
-def _prefix(node: Node) -> str:
-    """What data-dependent sizes of a node are named after."""
-    return next((v.name for v in node.outputs if v is not None), node.name)
+def results_of(node: Node) -> list[Result]:
+    """What is known of a node's outputs before running; [] for an operator that planish lacks.
+
+    Raises:
+        ModelError: The operator does not accept its inputs.
+    """
+    op = op_of(node)
+    if op is None:
+        return []
+    first = next((value.name for value in node.outputs if value is not None), node.name)
+    return name_unknowns(op.infer(args_of(node), node.attrs), first)
 
 
 def element_of(node: Node, output: int, at: tuple[Expr, ...]) -> Expr:

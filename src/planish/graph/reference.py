@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from planish.base.dtypes import DType
 from planish.base.errors import UnsupportedError
+from planish.base.shapes import Sym, evaluate, symbols_of
 from planish.graph.graph import Graph, Node, Value, read_values
 
 
@@ -99,7 +102,7 @@ def _tensor(value: Value) -> onnx.TensorProto:
     return numpy_helper.from_array(np.asarray(value.data), value.name)
 
 
-def evaluate_node(node: Node, inputs: dict[str, np.ndarray]) -> list[np.ndarray | None]:
+def evaluate_node(node: Node, inputs: Mapping[str, Any]) -> list[Any]:
     """What a node gives, by the reference implementation of the ONNX specification.
 
     Args:
@@ -107,7 +110,8 @@ def evaluate_node(node: Node, inputs: dict[str, np.ndarray]) -> list[np.ndarray 
         inputs: Contents of what it reads, by name; constants need not be there.
 
     Returns:
-        One array for each output; None for one left out.
+        One array for each output (a list or None where ONNX has sequences and optional values);
+        None for one left out.
 
     Raises:
         UnsupportedError: The reference implementation cannot run it.
@@ -115,16 +119,20 @@ def evaluate_node(node: Node, inputs: dict[str, np.ndarray]) -> list[np.ndarray 
     model, reads = host_model(node)
     proto = onnx.load_from_string(model)
     try:
-        evaluator = ReferenceEvaluator(proto)
+        evaluator = ReferenceEvaluator(proto, new_ops=[ScaledAttention])
         results = iter(evaluator.run(None, {v.name: inputs[v.name] for v in reads}))
     except Exception as error:
         raise UnsupportedError(
             f"node {node.name!r} ({node.op}) fails in the reference implementation: {error}"
         ) from error
-    return [None if v is None else np.asarray(next(results)) for v in node.outputs]
+    return [None if value is None else _as_array(next(results)) for value in node.outputs]
 
 
-def interpret(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _as_array(result: Any) -> Any:
+    return np.asarray(result) if isinstance(result, np.generic | int | float) else result
+
+
+def interpret(graph: Graph, feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Run a graph node by node through the reference implementation. Slow, and the plain twin of
     everything the passes and kernels do.
 
@@ -135,10 +143,53 @@ def interpret(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarra
     Returns:
         Every value by name, graph outputs among them.
     """
-    known = dict(feeds)
+    known: dict[str, Any] = dict(feeds)
+    symbols: dict[str, int] = {}
+    for value in graph.inputs:
+        _bind(value, known[value.name], symbols)
     for node in graph.nodes:
-        for value, result in zip(node.outputs, evaluate_node(node, known), strict=True):
-            if value is not None and result is not None:
-                known[value.name] = result
+        for value in read_values(node):
+            if value.is_sizes and value.dims is not None and value.name not in known:
+                sizes = [evaluate(dim, symbols) for dim in value.dims]
+                known[value.name] = np.array(sizes, value.dtype.numpy).reshape(
+                    [evaluate(dim, symbols) for dim in value.shape]
+                )
+        for made, result in zip(node.outputs, evaluate_node(node, known), strict=True):
+            if made is not None and result is not None:
+                known[made.name] = result
+                _bind(made, result, symbols)
     known |= {v.name: np.asarray(v.data) for v in graph.outputs if v.is_const}
     return known
+
+
+def _bind(value: Value, array: Any, symbols: dict[str, int]) -> None:
+    """Note the values of symbolic dims that a tensor's shape shows."""
+    if value.type.shape is None or not isinstance(array, np.ndarray):
+        return
+    for dim, size in zip(value.type.shape, array.shape, strict=False):
+        if isinstance(dim, Sym) and str(dim) in symbols_of(dim):
+            symbols.setdefault(str(dim), size)
+
+
+class ScaledAttention(OpRun):
+    """The reference implementation of `planish::ScaledAttention`."""
+
+    op_domain = "planish"
+
+    def _run(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        mask: np.ndarray | None = None,
+        keep: np.ndarray | None = None,
+        fill: np.ndarray | None = None,
+        scale: float = 1.0,
+    ) -> tuple[np.ndarray]:
+        scores = np.matmul(q, np.swapaxes(k, -1, -2)) * q.dtype.type(scale)
+        scores = scores if mask is None else scores + mask
+        if keep is not None and fill is not None:
+            scores = np.where(keep, scores, fill)
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        return (np.matmul(weights, v).astype(q.dtype),)
