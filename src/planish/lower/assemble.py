@@ -32,6 +32,7 @@ from planish.plan.records import (
     TensorInfo,
 )
 from planish.targets.cpu import CpuTarget
+from planish.targets.requirements import requirements
 
 ALIGN = 64  # bytes; every buffer of the arena starts on such a border
 
@@ -121,7 +122,9 @@ class Assembler:
             objects.setdefault(tactic.object)
             scratch_life = scratch.get(number)
             at = None if scratch_life is None else offsets[scratch_life.buffer]
-            steps.append(_native_step(step, tactic, refs, at, self.groups[number]))
+            group = self.groups[number]
+            first = number == 0 or self.groups[number - 1] != group
+            steps.append(_native_step(step, tactic, refs, at, group, first))
         return Plan(
             name=self.graph.name,
             inputs=_infos(self.graph.inputs),
@@ -134,13 +137,7 @@ class Assembler:
             worker_scratch=worker_scratch,
             heap=tuple(HeapBuffer(b.elements * b.dtype.size) for b in heap),
             threads=self.target.threads,
-            target={
-                "isa": self.target.isa,
-                "triple": self.target.triple,
-                "cpu": self.target.cpu,
-                "features": self.target.features,
-                "vector_bytes": self.target.vector_bytes,
-            },
+            target=requirements(self.target),
             memory={
                 "planned": layout.height * most,
                 "naive": layout.naive * most,
@@ -263,7 +260,7 @@ class _Refs:
 
 
 def _native_step(
-    step: LoweredStep, tactic: Chosen, refs: _Refs, scratch: Dim | None, group: int
+    step: LoweredStep, tactic: Chosen, refs: _Refs, scratch: Dim | None, group: int, first: bool
 ) -> NativeStep:
     workload = step.workload
     assert workload is not None
@@ -272,7 +269,7 @@ def _native_step(
     args.append(None if scratch is None else Ref("arena", 0, scratch))
     env = _symbols(step)
     phases = tuple(
-        PhaseCall(phase.symbol, substitute(phase.units, env), n > 0)
+        PhaseCall(phase.symbol, substitute(phase.units, env), barrier=n > 0 or first)
         for n, phase in enumerate(tactic.source.phases)
     )
     return NativeStep(
