@@ -46,8 +46,11 @@ def _share(units: int, cost: float, loads: list[float]) -> list[int]:
     level = _level(units * cost, loads)
     counts = [min(units, max(0, int((level - load) / cost))) for load in loads]
     while sum(counts) > units:  # rounding gave a unit too many
-        counts[max(range(workers), key=lambda w: loads[w] + counts[w] * cost)] -= 1
-    for _ in range(units - sum(counts)):
+        full = [w for w in range(workers) if counts[w]]
+        counts[max(full, key=lambda w: loads[w] + counts[w] * cost)] -= 1
+    even, rest = divmod(units - sum(counts), workers)
+    counts = [count + even for count in counts]
+    for _ in range(rest):
         counts[min(range(workers), key=lambda w: loads[w] + counts[w] * cost)] += 1
     return counts
 

@@ -182,11 +182,12 @@ class Segment:
             busy = {w for cut in cuts for w in range(workers) if cut[w] < cut[w + 1]}
             # What one worker wrote and the same one reads needs no barrier. It stays due, though:
             # a later round without one may count on it.
-            if due and busy and worked and len(worked | busy) > 1:
+            if due and worked and busy and len(worked | busy) > 1:
                 for row, step in zip(rows, steps, strict=True):
                     row.append((0, 0, 0, 0, BARRIER))
                     step.append(-1)
-                worked, due = set(), False
+                worked = set()
+            due = due and bool(worked)
             worked |= busy
             for item, cut in zip(round_.items, cuts, strict=True):
                 args = slots + 8 * item.slot
