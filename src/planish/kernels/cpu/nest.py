@@ -48,9 +48,14 @@ def configs(w: Workload, t: CpuTarget) -> Iterator[Config]:
     """How many vectors are computed at a time: few for long expressions."""
     assert w.nest is not None
     size = max(sum(_weight(e) for e in walk(stage.expr)) for stage in w.nest.stages)
-    order = (4, 2, 1) if size <= 40 else (2, 1) if size <= 120 else (1, 2)
+    order = (4, 2, 1) if size <= 120 else (2, 1) if size <= 250 else (1, 2)
+    seen: list[Schedule] = []
     for unroll in order:
-        yield (("unroll", unroll),)
+        config: Config = (("unroll", unroll),)
+        schedule = _schedule(w, config, t)
+        if schedule not in seen:
+            seen.append(schedule)
+            yield config
 
 
 _HEAVY = frozenset(("exp", "erf", "tanh", "sigmoid", "div", "sqrt"))

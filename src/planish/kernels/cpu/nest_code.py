@@ -262,10 +262,13 @@ class NestCode:
             return made
 
         def written_out() -> list[Val]:
-            totals = list(start)
-            for at in _points(step.reduces):
-                totals = one_pass(dict(at), totals)
-            return totals
+            made: list[Val] = []
+            for column in columns:
+                points = _points(step.reduces)
+                made += combiner.tree(
+                    [self._sample(step, column.at(at), combiner) for at in points]
+                )
+            return made
 
         if not self._short(step, len(columns)):
             totals = passes(step.reduces, {}, start)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from planish.base.dtypes import DType
 from planish.kernels.cpu.arithmetic import Arithmetic, literal
 from planish.kernels.loops.clamp import identity
 from planish.kernels.loops.normal import Step
-from planish.targets.ir import Val
+from planish.targets.ir import Val, real
 
 _FUNCTIONS = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "or": "or"}
 
@@ -58,6 +59,26 @@ class Combiner:
         if mask is not None:
             wins = f.binary("and", wins, mask)
         return [f.select(wins, x, best), f.select(wins, position, at)]
+
+    def tree(self, values: Sequence[Sequence[Val]]) -> list[Val]:
+        """Combine values pair by pair, so that few wait for each other."""
+        if self.name in ("max", "min") and self.dtype.is_float:
+            return [self._extreme([value[0] for value in values])]
+        parts = [list(value) for value in values]
+        while len(parts) > 1:
+            pairs = [self.add(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+            parts = pairs + parts[2 * len(pairs) :]
+        return parts[0]
+
+    def _extreme(self, values: Sequence[Val]) -> Val:
+        """The largest or smallest float: NaN is looked for apart, two values at a time."""
+        f, predicate = self.f, "ogt" if self.name == "max" else "olt"
+        best, broken = values[0], f.fcmp("uno", values[0], values[-1])
+        for value in values[1:]:
+            best = f.select(f.fcmp(predicate, best, value), best, value)
+        for a, b in zip(values[1:-1:2], [*values[2:-1:2], values[-1]], strict=False):
+            broken = f.binary("or", broken, f.fcmp("uno", a, b))
+        return f.select(broken, real(math.nan, best.ty), best)
 
     def across(self, total: Sequence[Val]) -> list[Val]:
         """Combine the lanes, halving the vector until one is left."""

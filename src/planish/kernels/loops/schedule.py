@@ -109,7 +109,9 @@ def plan(nest: Normal, vector_bytes: int, unroll: int, grain: int) -> Schedule:
     last = [name for name in (across, vector) if name]
     front = tuple(o for o in nest.outers if o.var not in last)
     by_name = {o.var: o for o in nest.outers}
-    if vector:
+    if across:
+        unroll = 1  # what is left of tiles goes lane by lane: long code
+    elif vector:
         unroll = fit_unroll(by_name[vector].extent, lanes, unroll)
     nest = replace(nest, outers=(*front, *(by_name[name] for name in last)))
     prefix, split, block, suffix = _units(nest, vector, across, lanes, unroll, grain)
