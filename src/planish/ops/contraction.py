@@ -33,9 +33,11 @@ from planish.ops.scalar import (
     cast,
     clamp,
     eq,
+    ge,
     like,
     load,
     loops,
+    lt,
     mod,
     mul,
     size,
@@ -192,11 +194,10 @@ def _conv_transpose(args: Args, attrs: Attrs, output: int, at: Index) -> Reducti
         stride, extent = spread.strides[n], shape_of(args, 0)[n + 2]
         reached = sub(add(at[n + 2], size(spread.begin[n])), mul(k, index(spread.dilations[n])))
         place = divide(reached, index(stride))
-        inner = clamp(place, index(0), size(extent - 1))
-        conditions.append(eq(place, inner))
+        conditions += [ge(place, index(0)), lt(place, size(extent))]
         if stride > 1:
             conditions.append(eq(mod(reached, index(stride)), index(0)))
-        places.append(inner)
+        places.append(place)
     source: Expr = channel
     filter_: Expr = at[1]
     if group > 1:

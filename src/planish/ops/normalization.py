@@ -39,7 +39,6 @@ from planish.ops.scalar import (
     add,
     both,
     cast,
-    clamp,
     div,
     eq,
     ge,
@@ -306,8 +305,7 @@ def _lrn(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
     work, window = accumulator(dtype), int_attr(attrs, "size")
     channel = sub(add(at[1], Var("r0")), index((window - 1) // 2))
     inside = both((ge(channel, index(0)), lt(channel, size(channels))))
-    place = clamp(channel, index(0), size(channels - 1))
-    x = cast(load(0, (at[0], place, *at[2:]), dtype), work)
+    x = cast(load(0, (at[0], channel, *at[2:]), dtype), work)
     body = where(inside, mul(x, x), like(0, x))
     alpha = const(float_attr(attrs, "alpha", 1e-4) / window, work)
     base = add(const(float_attr(attrs, "bias", 1.0), work), mul(alpha, Temp(0, (), work)))

@@ -173,7 +173,8 @@ class Op:
         name: ONNX operator name.
         infer: Output types (and sizes carried by shape arithmetic) from the inputs.
         element: (args, attrs, output number, output index) -> the output element. For pointwise
-            operators, broadcasts and everything that only moves elements.
+            operators, broadcasts and everything that only moves elements. Here and below, a Load
+            on the side of a `select` that is not taken is not performed: its index may be illegal.
         reduce: (args, attrs, output number, output index) -> the output element as a reduction.
         nest: The whole loop nest, for operators that are neither (softmax, scatter, scan, …).
             Stores number the operator's outputs; a Load numbered len(args)+n reads back output n.

@@ -108,7 +108,8 @@ def _pad(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
             if mode == "constant":
                 inside += [ge(j, index(0))] * (not at_least(begin * -1, 0))
                 inside += [lt(j, size(dim))] * (not at_least(end * -1, 0))
-            j = _PLACES[mode](j, dim, begin, end)
+            else:
+                j = _PLACES[mode](j, dim, begin, end)
         place.append(j)
     return where(both(inside), load(0, place, x.dtype), _pad_value(args))
 
@@ -119,6 +120,10 @@ def _pad_value(args: Args) -> Expr:
         return cast(index(0), x.dtype)
     literal = single(value)
     return literal or load(2, [index(0)] * len(value.shape or ()), value.dtype)
+
+
+def _as_is(j: Expr, dim: Dim, begin: Dim, end: Dim) -> Expr:
+    return j
 
 
 def _nearest(j: Expr, dim: Dim, begin: Dim, end: Dim) -> Expr:
@@ -142,14 +147,15 @@ def _wrapped(j: Expr, dim: Dim, begin: Dim, end: Dim) -> Expr:
     return mod(j, size(dim))
 
 
-_PLACES = {"constant": _nearest, "edge": _nearest, "reflect": _mirrored, "wrap": _wrapped}
+_PLACES = {"constant": _as_is, "edge": _nearest, "reflect": _mirrored, "wrap": _wrapped}
 
 
 def _refuse_pad(args: Args, attrs: Attrs) -> str | None:
     pads = pads_of(args)
     if pads is None:
         return "pads or axes are computed at run time"
-    if not at_least(product(shape_of(args, 0)), 1):
+    constant = str_attr(attrs, "mode", "constant", tuple(_PLACES)) == "constant"
+    if not constant and not at_least(product(shape_of(args, 0)), 1):
         return "the data may be empty"
     return None
 

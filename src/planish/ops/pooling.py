@@ -182,23 +182,15 @@ def _flops(args: Args, attrs: Attrs) -> Dim | None:
     return product(shape[:2]) * product(windows.out) * product(windows.kernel)
 
 
-def _refuse_empty(args: Args, attrs: Attrs) -> str | None:
-    windows = _windows(args, attrs)
-    if any(extent == 0 for extent in windows.sizes):
-        return "the data is empty"
-    return None
-
-
 POOLING: tuple[Op, ...] = (
-    Op("MaxPool", _infer_pool(_MAX_POOL, 2), reduce=_max_pool, refuse=_refuse_empty, flops=_flops),
+    Op("MaxPool", _infer_pool(_MAX_POOL, 2), reduce=_max_pool, flops=_flops),
     Op(
         "AveragePool",
         _infer_pool(FLOATS, 1),
         reduce=_average_pool,
-        refuse=_refuse_empty,
         flops=_flops,
     ),
-    Op("LpPool", _infer_pool(FLOATS, 1), reduce=_lp_pool, refuse=_refuse_empty, flops=_flops),
+    Op("LpPool", _infer_pool(FLOATS, 1), reduce=_lp_pool, flops=_flops),
     Op("GlobalAveragePool", _infer_global, reduce=_global_average),
     Op("GlobalMaxPool", _infer_global, reduce=_global_max),
     Op("GlobalLpPool", _infer_global, reduce=_global_lp),

@@ -21,7 +21,6 @@ from planish.ops.op import Arg, Args, Attrs, Fact, Op, Result, unknown
 from planish.ops.scalar import (
     Index,
     add,
-    clamp,
     load,
     lt,
     mul,
@@ -247,7 +246,7 @@ def _concat(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
     end: Dim = _total(tuple(extent for _, extent in parts))
     for n, extent in reversed(parts):
         begin = end - extent
-        inside = clamp(sub(at[axis], size(begin)), index(0), size(extent - 1))
+        inside = sub(at[axis], size(begin))
         value = load(n, [*at[:axis], inside, *at[axis + 1 :]], dtype)
         result = value if result is None else select(lt(at[axis], size(end)), value, result)
         end = begin
@@ -255,16 +254,8 @@ def _concat(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
     return result
 
 
-def _refuse_concat(args: Args, attrs: Attrs) -> str | None:
-    axis = axis_of(int_attr(attrs, "axis"), len(shape_of(args, 0)))
-    extents = [shape_of(args, n)[axis] for n in range(len(args))]
-    if any(extent != 0 and not at_least(extent, 1) for extent in extents):
-        return "an input may be empty at run time"
-    return None
-
-
 SLICING: tuple[Op, ...] = (
     Op("Slice", _infer_slice, element=_slice, refuse=_refuse_slice),
     Op("Split", _infer_split, element=_split, refuse=_refuse_split),
-    Op("Concat", _infer_concat, element=_concat, refuse=_refuse_concat),
+    Op("Concat", _infer_concat, element=_concat),
 )

@@ -9,7 +9,7 @@ from planish.base.expr import Expr, index
 from planish.base.shapes import Dim, Shape, ceildiv, floordiv
 from planish.ops.checks import int_attr, ints_attr, str_attr, text
 from planish.ops.op import Attrs
-from planish.ops.scalar import Index, add, clamp, ge, lt, mul, size, sub
+from planish.ops.scalar import Index, add, ge, lt, mul, size, sub
 from planish.ops.sizes import size_max, size_min
 
 AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
@@ -41,7 +41,7 @@ class Windows:
         """Where in the input element `inside` of window `at` lies.
 
         Returns:
-            An index that is always legal, and the conditions under which it is the wanted one.
+            An index, and the conditions under which it is inside the data.
         """
         places: list[Expr] = []
         conditions: list[Expr] = []
@@ -53,7 +53,7 @@ class Windows:
                 conditions.append(ge(place, index(0)))
             if high:
                 conditions.append(lt(place, size(extent)))
-            places.append(clamp(place, index(0), size(extent - 1)) if low or high else place)
+            places.append(place)
         return places, conditions
 
     def _reaches_out(self, n: int) -> tuple[bool, bool]:
