@@ -12,11 +12,11 @@ from planish.ops.scalar import (
     Index,
     accumulator,
     cast,
-    div,
     eq,
     like,
     load,
     loops,
+    mul,
     select,
     sub,
 )
@@ -52,14 +52,15 @@ def _softmax(args: Args, attrs: Attrs) -> Nest:
     def x(inner: Expr) -> Expr:
         return cast(load(0, _at(around, axis, inner), dtype), wide)
 
-    quotient = cast(div(Temp(1, (m,), wide), Temp(2, (), wide)), dtype)
+    share = cast(mul(Temp(1, (m,), wide), Temp(3, (), wide)), dtype)
     return Nest(
         outer,
         (
             Stage((), (extent,), "max", x(r), wide),
             Stage((extent,), (), "", call("exp", sub(x(m), top)), wide),
             Stage((), (extent,), "sum", Temp(1, (r,), wide), wide),
-            Stage((extent,), (), "", quotient, dtype, Store(0, _at(around, axis, m))),
+            Stage((), (), "", call("recip", Temp(2, (), wide)), wide),
+            Stage((extent,), (), "", share, dtype, Store(0, _at(around, axis, m))),
         ),
     )
 
