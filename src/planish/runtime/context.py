@@ -76,7 +76,7 @@ class Context:
         self._closed = False
         self._ending = False  # `close` was called; what was submitted before still runs
         self._executor: ThreadPoolExecutor | None = None
-        self._arena = Pages(padded(plan.arena), "the activation arena")
+        self._arena = Pages(plan.arena, "the activation arena")
         stride = padded(plan.worker_scratch, _SCRATCH_ALIGN)
         self._scratch = Pages(stride * threads, "the workers' scratch")
         self._scratches = [self._scratch.address + stride * n for n in range(threads)]
