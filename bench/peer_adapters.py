@@ -99,6 +99,14 @@ def _loops(label: str, runners: list[Callable[[Arrays], Any]], feeds: Arrays) ->
     return Streams(label, run)
 
 
+def _output_names(job: Job) -> list[str]:
+    """The graph's outputs in order; some peers know them by other names, or only by order."""
+    import onnx
+
+    graph = onnx.load(job.path, load_external_data=False).graph
+    return [output.name for output in graph.output]
+
+
 # --- planish
 
 
@@ -195,7 +203,7 @@ def _openvino_compile(job: Job, hint: str, threads: int) -> Any:
 def _openvino_load(job: Job) -> Loaded:
     model = _openvino_compile(job, "LATENCY", job.threads)
     request = model.create_infer_request()
-    names = [output.any_name for output in model.outputs]
+    names = _output_names(job)
 
     def run(feeds: Arrays) -> Arrays:
         result = request.infer(feeds, share_inputs=True, share_outputs=True)
@@ -259,7 +267,6 @@ def _ncnn_convert(job: Job) -> Path:
 
 def _ncnn_run(job: Job, threads: int) -> Callable[[Arrays], Arrays]:
     import ncnn
-    import onnx
 
     if job.batch != 1 or any(value.dtype != np.float32 for value in job.feeds.values()):
         raise PeerError("only batch 1 and float inputs")
@@ -272,8 +279,7 @@ def _ncnn_run(job: Job, threads: int) -> Callable[[Arrays], Arrays]:
             setattr(net.opt, f"use_{kind}", False)
     if net.load_param(f"{stem}.ncnn.param") or net.load_model(f"{stem}.ncnn.bin"):
         raise PeerError("ncnn cannot load what pnnx made")
-    graph = onnx.load(job.path, load_external_data=False).graph
-    names = [output.name for output in graph.output]
+    names = _output_names(job)
 
     def run(feeds: Arrays) -> Arrays:
         extractor = net.create_extractor()

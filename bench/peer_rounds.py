@@ -25,6 +25,8 @@ MIN_RUNS = 5  # a turn of latency
 WARM_SECONDS = 0.3
 SETTLE_LIMIT = 5.0  # seconds to wait for the others' pools to fall asleep
 SETTLE_STEP = 0.02
+QUIET = 0.05  # share of all CPU time that others may use in a quiet moment
+QUIET_STEP = 0.1
 
 
 class _Worker:
@@ -202,7 +204,17 @@ def settle(idle: list[Child]) -> None:
         before = now
 
 
-def turns(group: list[Child], rounds: int) -> Iterator[Child]:
+def wait_for_quiet(child: Child, patience: float) -> None:
+    """Waits, `patience` seconds at most, until processes that are not ours leave the cores free."""
+    deadline = time.perf_counter() + patience
+    while time.perf_counter() < deadline:
+        clock = CpuClock(child)
+        time.sleep(QUIET_STEP)
+        if (clock.others_share() or 0.0) <= QUIET:
+            return
+
+
+def turns(group: list[Child], rounds: int, patience: float) -> Iterator[Child]:
     """Each child once a round, the first one changing, after the others have settled."""
     for number in range(rounds):
         first = number % len(group)
@@ -210,4 +222,5 @@ def turns(group: list[Child], rounds: int) -> Iterator[Child]:
             if child.failure:
                 continue
             settle([other for other in group if other is not child])
+            wait_for_quiet(child, patience)
             yield child

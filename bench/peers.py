@@ -55,12 +55,12 @@ def relative_error(found: Arrays, expected: Arrays) -> float:
     """The largest difference of any output, relative to that output's largest magnitude."""
     worst = 0.0
     for name, right in expected.items():
-        got = np.asarray(found[name])
-        if got.size != right.size:
-            return float("inf")
+        if name not in found or found[name].size != right.size:
+            return math.inf
+        got = found[name]
         difference = np.abs(got.reshape(right.shape).astype(np.float64) - right).max(initial=0.0)
         if not np.isfinite(difference):
-            return float("inf")
+            return math.inf
         worst = max(worst, float(difference / max(np.abs(right).max(initial=0.0), 1e-30)))
     return worst
 
@@ -116,7 +116,7 @@ def _compare(group: list[Child], model: zoo.ZooModel, options: argparse.Namespac
 
 def _latency(group: list[Child], entry: dict[str, Any], options: argparse.Namespace) -> None:
     ceiling: list[float] = []
-    for child in turns(group, options.rounds):
+    for child in turns(group, options.rounds, options.patience):
         clock = CpuClock(child)
         if child.name == PEAK:
             ceiling.append(child.ask("peak", options.threads, PEAK_SECONDS) or 0.0)
@@ -135,7 +135,7 @@ def _throughput(group: list[Child], entry: dict[str, Any], options: argparse.Nam
     for child in group:
         child.facts["streams"] = child.ask("prepare_streams")
     ceiling: list[float] = []
-    for child in turns(group, options.rounds):
+    for child in turns(group, options.rounds, options.patience):
         clock = CpuClock(child)
         if child.name == PEAK:
             ceiling.append(child.ask("peak", usable_cores(), PEAK_SECONDS) or 0.0)
@@ -169,6 +169,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--figures", nargs="+", choices=FIGURES, default=list(FIGURES))
     add("--rounds", type=int, default=5, help="turns of each peer (default 5)")
     add("--seconds", type=float, default=0.5, help="length of a turn (default 0.5)")
+    add("--patience", type=float, default=0.0, help="seconds to wait for quiet cores before a turn")
     add("--threads", type=int, default=2, help="threads for latency (default 2)")
     add("--batch", type=int, default=1)
     add("--precision", choices=["fp32"], default="fp32")
