@@ -100,6 +100,8 @@ def is_pointwise(node: Node) -> bool:
         if operand is None:
             return False
         missing = len(shape) - len(operand.shape)
+        if missing < 0:
+            return False
         for axis, (extent, where) in enumerate(zip(operand.shape, load.index, strict=True)):
             same = where == at[axis + missing]
             if not same and not (extent == 1 and where in (index(0), Const(0, where.dtype))):
