@@ -29,6 +29,7 @@ class Case:
         tolerance: Allowed error, relative to the largest magnitude.
         truth: "both": onnx.reference and onnxruntime; or the one that is right.
         symbolic: Whether shapes can be inferred, and the operator run, with symbolic sizes.
+        fixed: (input, axis) pairs whose size has to be known all the same.
     """
 
     op: str
@@ -39,6 +40,7 @@ class Case:
     tolerance: float = 2e-6
     truth: str = "both"
     symbolic: bool = True
+    fixed: Sequence[tuple[int, int]] = ()
     opset: int = OPSET
 
     def __str__(self) -> str:

@@ -103,12 +103,13 @@ def symbolic_args(case: Case) -> tuple[list[Arg | None], dict[str, int]]:
     """Every size above 1 of the inputs that are no constants, as a symbol of its value."""
     args: list[Arg | None] = []
     env: dict[str, int] = {}
-    for arg in args_of(case.inputs, case.const):
+    for number, arg in enumerate(args_of(case.inputs, case.const)):
         if arg is not None and arg.data is None:
             dims: list[Dim] = []
-            for dim in arg.shape or ():
+            for axis, dim in enumerate(arg.shape or ()):
                 assert isinstance(dim, int)
-                dims.append(symbol(f"d{dim}") if dim > 1 else dim)
+                known = dim <= 1 or (number, axis) in case.fixed
+                dims.append(dim if known else symbol(f"d{dim}"))
                 env[f"d{dim}"] = dim
             arg = replace(arg, shape=tuple(dims))
         args.append(arg)

@@ -180,6 +180,7 @@ class Op:
             Stores number the operator's outputs; a Load numbered len(args)+n reads back output n.
             The points of a map run in order, so a map that reads back its own output sees what
             earlier points stored. `prune.keep_outputs` drops what nobody wants.
+        reads_back: The nest reads its own outputs, so nothing may be fused to its stores.
         expand: Primitive operators that mean the same; None where this instance cannot be expanded.
         anchor: Name of the contraction template's workload op ("conv", "matmul", "attention", …).
         refuse: Why this instance cannot run natively although the operator can; None when it can.
@@ -193,6 +194,7 @@ class Op:
     element: Element | None = None
     reduce: Reduce | None = None
     nest: MakeNest | None = None
+    reads_back: bool = False
     expand: Expand | None = None
     anchor: str = ""
     refuse: Refuse | None = None

@@ -18,6 +18,10 @@ from planish.ops.padding import PADDING
 from planish.ops.pooling import POOLING
 from planish.ops.quantization import QUANTIZATION
 from planish.ops.reduction import REDUCTION
+from planish.ops.resizing import RESIZING
+from planish.ops.sampling import SAMPLING
+from planish.ops.scanning import SCANNING
+from planish.ops.scattering import SCATTERING
 from planish.ops.slicing import SLICING
 from planish.ops.softmax import SOFTMAX
 from planish.ops.unary import UNARY
@@ -41,6 +45,10 @@ FAMILIES: tuple[tuple[Op, ...], ...] = (
     GENERATORS,
     BLOCKS,
     QUANTIZATION,
+    RESIZING,
+    SAMPLING,
+    SCATTERING,
+    SCANNING,
 )
 
 OPS: Mapping[str, Op] = {op.name: op for family in FAMILIES for op in family}

@@ -115,6 +115,9 @@ class _Grouping:
         """The longest run of pointwise nodes behind an anchor that leaves one result."""
         if len([v for v in anchor.outputs if v is not None]) != 1:
             return []
+        op = op_of(anchor)
+        if op is not None and op.reads_back:
+            return []
         start = anchor.output
         if start.type.shape is None or self.graph.is_output(start):
             return []
