@@ -52,7 +52,7 @@ class _Laid:
         owned = np.zeros(self.span, np.bool_)
         self.view(owned)[...] = True
         bytes_ = self.buffer.array(np.dtype(np.uint8), self.span * self.dtype.itemsize)
-        changed = (bytes_.reshape(self.span, -1) != _POISON).any(axis=1) & ~owned
+        changed = (bytes_.reshape(self.span, self.dtype.itemsize) != _POISON).any(axis=1) & ~owned
         if changed.any():
             first = int(np.flatnonzero(changed)[0]) - self.first
             raise VerifyError(f"{what}: the gap element at offset {first} was written")

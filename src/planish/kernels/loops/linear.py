@@ -7,10 +7,8 @@ scalars and gathers apart, and keeps addresses cheap.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from planish.base.dtypes import DType
 from planish.base.expr import Call, Const, Expr, Size, Var, walk
 from planish.base.shapes import Dim
 
@@ -84,8 +82,10 @@ def never_negative(expr: Expr) -> bool:
     match expr:
         case Const(value=value):
             return int(value) >= 0
-        case Var() | Size():
+        case Var():
             return True
+        case Size(dim=dim):
+            return _size_never_negative(dim)
         case Call(fn="add" | "mul" | "floordiv" | "div" | "min", args=(a, b)):
             return never_negative(a) and never_negative(b)
         case Call(fn="max", args=(a, b)):
@@ -95,34 +95,9 @@ def never_negative(expr: Expr) -> bool:
     return False
 
 
-def bounds(expr: Expr, extents: Mapping[str, int]) -> tuple[int, int] | None:
-    """The smallest interval (ends included) that interval arithmetic finds for an i64 expression.
-
-    Args:
-        expr: The expression.
-        extents: Extents of the loop variables, none of them 0.
-    """
-    match expr:
-        case Const(value=value, dtype=DType.I64):
-            return int(value), int(value)
-        case Var(name=name) if name in extents:
-            return 0, extents[name] - 1
-        case Call(fn=fn, args=(a, b)) if fn in ("add", "sub", "mul", "min", "max"):
-            x, y = bounds(a, extents), bounds(b, extents)
-            if x is None or y is None:
-                return None
-            if fn == "add":
-                return x[0] + y[0], x[1] + y[1]
-            if fn == "sub":
-                return x[0] - y[1], x[1] - y[0]
-            if fn == "mul":
-                corners = [p * q for p in x for q in y]
-                return min(corners), max(corners)
-            pick = min if fn == "min" else max
-            return pick(x[0], y[0]), pick(x[1], y[1])
-        case Call(fn="floordiv", args=(a, Const(value=value))) if int(value) > 0:
-            x = bounds(a, extents)
-            return None if x is None else (x[0] // int(value), x[1] // int(value))
-        case Call(fn="mod", args=(_, Const(value=value))) if int(value) > 0:
-            return 0, int(value) - 1
-    return None
+def _size_never_negative(dim: Dim) -> bool:
+    """Whether no term of a size subtracts; named sizes are at least 0."""
+    if isinstance(dim, int):
+        return dim >= 0
+    named = all(isinstance(atom, str) for monomial, _ in dim.terms for atom in monomial)
+    return named and all(factor >= 0 for _, factor in dim.terms)
