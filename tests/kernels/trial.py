@@ -153,3 +153,104 @@ def residual(tensor: int, other: int, rank: int) -> Expr:
     index = tuple(Var(f"o{axis}") for axis in range(rank))
     total = call("add", biased(tensor, then="none"), Load(other, index, F32))
     return call("max", total, const(0.0, F32))
+
+
+def conv_transpose(
+    x: Operand,
+    features: int,
+    kernel: tuple[int, ...],
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    pads: int | tuple[int, ...] = 0,
+    group: int = 1,
+    more: int = 0,
+    extra: tuple[Operand, ...] = (),
+    epilogue: tuple[Expr, ...] = (),
+    dtype: DType | None = None,
+    const_weights: bool = True,
+) -> Workload:
+    """A `conv_transpose` workload; `more` is the output padding."""
+    rank = len(kernel)
+    pads = (pads,) * 2 * rank if isinstance(pads, int) else pads
+    out = tuple(
+        (size - 1) * stride + (k - 1) * dilation + 1 - pads[n] - pads[n + rank] + more
+        for n, (size, k) in enumerate(zip(x.shape[2:], kernel, strict=True))
+    )
+    shape = (int(str(x.shape[1])), features // group, *kernel)
+    w = Operand(x.dtype, shape, dense_strides(shape), const_weights)
+    attrs = (
+        ("dilations", (dilation,) * rank),
+        ("group", group),
+        ("pads", pads),
+        ("strides", (stride,) * rank),
+    )
+    outs = (image((x.shape[0], features, *out), dtype or x.dtype),)
+    return Workload("conv_transpose", (x, w, *extra), outs, attrs, epilogue, threads=2)
+
+
+def matmul(
+    batch: tuple[Dim, ...],
+    sizes: tuple[Dim, Dim, Dim],
+    *,
+    dtypes: tuple[DType, DType, DType] = (F32, F32, F32),
+    turned: str = "",
+    repeat_b: tuple[int, ...] = (),
+    extra: tuple[Operand, ...] = (),
+    epilogue: tuple[Expr, ...] = (),
+) -> Workload:
+    """A `matmul` workload of run-time operands.
+
+    Args:
+        batch: Batch extents.
+        sizes: M, K, N.
+        dtypes: Of a, b and the output.
+        turned: "a", "b" or "ab": operands that lie transposed in memory.
+        repeat_b: Batch axes along which b is repeated.
+        extra: Operands of the epilogue.
+        epilogue: At most one expression.
+    """
+    m, k, n = sizes
+    a, b = (
+        Operand(dtype, (*batch, *shape), _matrix_strides((*batch, *shape), name in turned))
+        for name, dtype, shape in (("a", dtypes[0], (m, k)), ("b", dtypes[1], (k, n)))
+    )
+    steps = tuple(0 if axis in repeat_b else step for axis, step in enumerate(b.strides))
+    b = Operand(b.dtype, b.shape, steps)
+    out = tensor((*batch, m, n), dtypes[2])
+    return Workload("matmul", (a, b, *extra), (out,), (), epilogue, threads=2)
+
+
+def _matrix_strides(shape: tuple[Dim, ...], turned: bool) -> tuple[Dim, ...]:
+    if not turned:
+        return dense_strides(shape)
+    *batch, row, column = dense_strides((*shape[:-2], shape[-1], shape[-2]))
+    return (*batch, column, row)
+
+
+def attention(
+    batch: tuple[Dim, Dim],
+    sizes: tuple[Dim, Dim, int, int],
+    *,
+    mask: Expr | None = None,
+    extra: tuple[Operand, ...] = (),
+    epilogue: tuple[Expr, ...] = (),
+) -> Workload:
+    """An `attention` workload [N, heads, …] over tensors that lie as [N, position, head, width].
+
+    Args:
+        batch: N and the number of heads.
+        sizes: Queries, keys, width of q and k, width of v.
+        mask: What is made of the scores.
+        extra: Operands of the mask and the epilogue.
+        epilogue: At most one expression.
+    """
+    n, heads = batch
+    queries, keys, depth, width = sizes
+    shapes = ((queries, depth), (keys, depth), (keys, width), (queries, width))
+    q, k, v, out = (
+        tensor((n, heads, length, d), strides=(length * heads * d, d, heads * d, 1))
+        for length, d in shapes
+    )
+    attrs = (("scale", depth**-0.5),)
+    return Workload("attention", (q, k, v, *extra), (out,), attrs, epilogue, threads=2, mask=mask)

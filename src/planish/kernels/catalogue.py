@@ -6,9 +6,12 @@ from planish.kernels.cpu import (
     attention,
     conv_depthwise,
     conv_direct,
+    conv_plain,
+    conv_transpose,
     conv_winograd,
     matmul_batched,
     matmul_packed,
+    matmul_plain,
     nest,
 )
 from planish.kernels.kernel import Kernel
@@ -17,8 +20,11 @@ KERNELS: tuple[Kernel, ...] = (
     conv_depthwise.KERNEL,
     conv_winograd.KERNEL,
     conv_direct.KERNEL,
+    conv_plain.KERNEL,
+    conv_transpose.KERNEL,
     matmul_packed.KERNEL,
     matmul_batched.KERNEL,
+    matmul_plain.KERNEL,
     attention.KERNEL,
     nest.KERNEL,
 )

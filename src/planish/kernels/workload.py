@@ -49,9 +49,9 @@ class Workload:
       channels in order (their channel counts add up to O): the outputs of merged sibling layers.
       When one batch or spatial axis more than needed can be merged with its neighbour, lowering has
       done so: a 1×1 convolution arrives with one spatial axis.
-    - `conv_transpose`: x [N, C, *spatial], w [C, O/group, *kernel]; attrs: strides, dilations, pads,
-      group. x[i] · w[k] is added to output i·stride + k·dilation - pad (begin); what falls outside
-      is dropped. One output [N, O, *out]; output padding is already in its shape.
+    - `conv_transpose`: x [N, C, *spatial], w [C, O/group, *kernel]; attrs as of `conv`. x[i] · w[k]
+      is added to output i·stride + k·dilation - pad (begin); what falls outside is dropped. One
+      output [N, O, *out]; output padding is already in its shape.
     - `matmul`: a [*batch, M, K], b [*batch, K, N]; both have the output's batch axes (stride 0
       where broadcast). b may be const. One output [*batch, M, N].
     - `attention`: q [*batch, Q, D], k [*batch, K, D], v [*batch, K, E]; attrs: scale (a float).
@@ -67,8 +67,8 @@ class Workload:
             logical axes; with several outputs o1 counts from that output's first channel).
             `Temp(0, ())` is the accumulator. Loads index extra operands. () stores the accumulator.
         nest: The body of a `nest` workload.
-        mask: For `attention`: the score that the softmax sees at [*batch, q, k] (o0, o1, …), like an
-            epilogue; `Temp(0, ())` is the scaled product. None leaves it as it is.
+        mask: For `attention`: the score that the softmax sees at [*batch, q, k] (o0, o1, …), an
+            epilogue of the scaled product, `Temp(0, ())`. None leaves it as it is.
         threads: Workers that share the layer.
     """
 

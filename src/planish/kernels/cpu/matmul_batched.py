@@ -7,18 +7,21 @@ worker's scratch by each unit ("unit") or once for all in a phase of its own ("p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, ceildiv, product
+from planish.kernels.cpu.arithmetic import Arithmetic, register_type
 from planish.kernels.cpu.epilogue import Cell, accumulator_dtype, split_bias
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.gemm_tile import GemmTile, multiply
+from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.panel import Matrix, pack_panel
+from planish.kernels.cpu.vector_math import VectorMath
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Module, Val, i64, zero
+from planish.targets.ir import Module, Val, element_bytes, i64, zero
 
 DTYPES = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64)
 _GUESS = 64  # rows, columns or batch elements that a symbolic size is taken for
@@ -95,20 +98,29 @@ def cost(w: Workload, c: Config, t: CpuTarget) -> float:
 
 def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
     """Pure: the same arguments give the same text."""
-    return _Writer(w, c, t).source()
+    return BatchedWriter(w, c, t, symbol_for(KERNEL.name, w, c, t)).source()
 
 
-class _Writer:
-    """Writes the phases."""
+class BatchedWriter:
+    """Writes the phases, for operands of any type; `pack` is "phase" unless they are summed in it.
 
-    def __init__(self, w: Workload, c: Config, t: CpuTarget) -> None:
+    Args:
+        w: The workload.
+        c: One of `configs`.
+        t: The target.
+        symbol: Name of the code.
+    """
+
+    def __init__(self, w: Workload, c: Config, t: CpuTarget, symbol: str) -> None:
         values = dict(c)
         self.w, self.t = w, t
         self.mr, self.nv, self.mb = (int(values[name]) for name in ("mr", "nv", "mb"))
         self.pack = str(values["pack"])
-        self.symbol = symbol_for(KERNEL.name, w, c, t)
+        self.symbol = symbol
         self.a, self.b, self.out = w.inputs[0], w.inputs[1], w.outputs[0]
-        self.size, self.element = self.a.dtype.size, self.a.dtype.llvm
+        self.sum = accumulator_dtype(w, 0)
+        self.element = register_type(self.sum)
+        self.size = element_bytes(self.element)  # of sums and of packed elements
         self.lanes = t.lanes(self.size)
         self.width = self.nv * self.lanes
         self.m, self.k, self.n = self.a.shape[-2], self.a.shape[-1], self.b.shape[-1]
@@ -132,6 +144,23 @@ class _Writer:
         phases.append(Phase(self.symbol, self._main_phase()))
         return Source(self.module.text(), tuple(phases), scratch, private)
 
+    def _begin(self, symbol: str) -> Frame:
+        self.frame = Frame(self.module, symbol, self.w)
+        self.f = self.frame.f
+        self.arithmetic = Arithmetic(VectorMath(self.f, self.t))
+        return self.frame
+
+    def _reader(self, dtype: DType) -> Callable[[Val], Val] | None:
+        """Reads an operand's element in the type of the sums; None where it lies there as such."""
+        if dtype is self.sum and dtype not in NARROW:
+            return None
+
+        def read(pointer: Val) -> Val:
+            raw = self.f.load("i16" if dtype in NARROW else dtype.llvm, pointer)
+            return self.arithmetic.cast(self.arithmetic.from_memory(raw, dtype), dtype, self.sum)
+
+        return read
+
     # ---- copying b ------------------------------------------------------------------------------
 
     def _packed_batch(self) -> tuple[Dim, ...]:
@@ -141,7 +170,7 @@ class _Writer:
 
     def _pack_phase(self, symbol: str) -> Dim:
         """Write the phase that copies every panel of b to the shared scratch."""
-        frame = Frame(self.module, symbol, self.w)
+        frame = self._begin(symbol)
         extents = (*self._packed_batch(), self.panels)
         frame.prepare([*extents, self.panel_bytes])
         with frame.units() as unit:
@@ -152,16 +181,16 @@ class _Writer:
 
     def _pack_panel(self, frame: Frame, b: Val, panel: Val, to: Val) -> None:
         f = frame.f
-        steps = [f.mul(frame.size(s), self.size) for s in self.b.strides[-2:]]
-        matrix = Matrix(b, frame.size(self.k), frame.size(self.n), steps[0], steps[1], self.element)
+        rows, columns = (f.mul(frame.size(s), self.b.dtype.size) for s in self.b.strides[-2:])
+        extents = frame.size(self.k), frame.size(self.n)
+        matrix = Matrix(b, *extents, rows, columns, self.element, self._reader(self.b.dtype))
         pack_panel(f, matrix, to, f.mul(panel, self.width), self.nv, self.lanes)
 
     # ---- products -------------------------------------------------------------------------------
 
     def _main_phase(self) -> Dim:
         """Write the phase that multiplies; gives its units."""
-        frame = self.frame = Frame(self.module, self.symbol, self.w)
-        self.f = frame.f
+        frame = self._begin(self.symbol)
         extents = (*self.batch, self.panels, ceildiv(self.m, self.mb))
         frame.prepare([*extents, self.panel_bytes, *self._packed_batch()])
         with frame.units() as unit:
@@ -261,14 +290,21 @@ class _Writer:
         count = self.mr
         if rows is not None and isinstance(self.m, int):
             count, rows = self.m % self.mr, None
-        row_step = f.mul(frame.size(self.a.strides[-2]), self.size)
+        row_step = f.mul(frame.size(self.a.strides[-2]), self.a.dtype.size)
         offsets = []
         for r in range(count):
             at = i64(r) if rows is None else f.min(i64(r), f.sub(rows, 1))
             offsets.append(f.mul(at, row_step))
-        read = mask if self.pack == "none" else None
-        tile = GemmTile(tuple(offsets), vectors, self.lanes, self.element, read, self.t.fma)
-        step = f.mul(frame.size(self.a.strides[-1]), self.size)
+        tile = GemmTile(
+            tuple(offsets),
+            vectors,
+            self.lanes,
+            self.element,
+            mask if self.pack == "none" else None,
+            self.t.fma,
+            self._reader(self.a.dtype),
+        )
+        step = f.mul(frame.size(self.a.strides[-1]), self.a.dtype.size)
         start = frame.move(a, self.a, axis, row)
         row_sums = []
         for v in range(vectors):

@@ -6,6 +6,7 @@ other elements, rows past its last zeros or copies: readers must not let them re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from planish.targets.ir import Function, Val, element_bytes, vector
@@ -21,7 +22,8 @@ class Matrix:
         columns: Number of columns.
         row_step: Bytes between rows.
         column_step: Bytes between columns.
-        element: LLVM type of an element.
+        element: LLVM type of an element of the panel.
+        read: Reads an element at an address in type `element`; None where it lies there as such.
     """
 
     pointer: Val
@@ -30,10 +32,11 @@ class Matrix:
     row_step: Val
     column_step: Val
     element: str
+    read: Callable[[Val], Val] | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of an element."""
+        """Bytes of an element of the panel."""
         return element_bytes(self.element)
 
 
@@ -45,7 +48,9 @@ def pack_panel(f: Function, m: Matrix, to: Val, first: Val, vectors: int, lanes:
         left = f.sub(m.columns, column)
         into = f.offset(to, v * lanes * m.size)
         with f.when(f.icmp("sgt", left, 0)):
-            if m.column_step.literal == m.size:
+            if m.read is not None:
+                _gather_rows(f, m, into, column, left, row, lanes)
+            elif m.column_step.literal == m.size:
                 _copy_rows(f, m, into, column, left, row, lanes)
             elif m.row_step.literal == m.size and lanes > 1:
                 _turn_blocks(f, m, into, column, row, lanes)
@@ -131,5 +136,6 @@ def _gather_rows(
         source = f.offset(start, f.mul(k.index, m.row_step))
         target = f.offset(into, f.mul(k.index, row))
         with f.loop(0, count) as c:
-            value = f.load(m.element, f.offset(source, f.mul(c.index, m.column_step)))
+            place = f.offset(source, f.mul(c.index, m.column_step))
+            value = m.read(place) if m.read else f.load(m.element, place)
             f.store(value, f.offset(target, f.mul(c.index, m.size)))
