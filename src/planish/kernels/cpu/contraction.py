@@ -7,12 +7,14 @@ Where an operand's element lies is an affine map of the pixel indices and the ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from planish.base.expr import Expr, Load, Var, loads_of
+from planish.base.expr import Call, Expr, Load, Var, children, loads_of
 from planish.base.shapes import Dim
 from planish.kernels.loops.linear import address
-from planish.kernels.workload import Workload
+from planish.kernels.workload import Operand, Workload
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Window:
         before: Input positions of padding before the first.
         x: Elements between neighbouring inputs.
         padded: Some tap of some output may lie outside the input.
+        multiple: Positions of the logical axis between neighbouring outputs.
     """
 
     axis: int
@@ -40,6 +43,12 @@ class Window:
     before: int
     x: Dim
     padded: bool
+    multiple: Dim = 1
+
+    @property
+    def plain(self) -> bool:
+        """True for one tap that always lies inside the input."""
+        return self.taps == 1 and not self.padded
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,6 @@ class Contraction:
         x_channel: Elements between neighbouring input channels.
         group: Groups of channels.
         features: Channels of each output.
-        outputs: Where each output's elements lie.
     """
 
     workload: Workload
@@ -79,7 +87,6 @@ class Contraction:
     x_channel: Dim
     group: int
     features: tuple[int, ...]
-    outputs: tuple[Access, ...]
 
     @property
     def taps(self) -> int:
@@ -92,7 +99,21 @@ class Contraction:
     @property
     def epilogue(self) -> tuple[Expr | None, ...]:
         """The value stored to each output; None for the accumulator itself."""
-        return self.workload.epilogue or (None,) * len(self.outputs)
+        return self.workload.epilogue or (None,) * len(self.features)
+
+    @property
+    def channel_name(self) -> str:
+        """The output's variable of channels in epilogues."""
+        return f"o{self.channel_axis}"
+
+    @cached_property
+    def outputs(self) -> tuple[Access, ...]:
+        """Where each output's elements lie."""
+        return tuple(map(self._output_access, self.workload.outputs))
+
+    def _output_access(self, output: Operand) -> Access:
+        steps = tuple(output.strides[w.axis] * w.multiple for w in self.windows)
+        return Access(0, steps, output.strides[self.channel_axis])
 
     def access(self, load: Load) -> Access | None:
         """Where an epilogue's operand is read; None when that is not affine in the output index."""
@@ -100,26 +121,25 @@ class Contraction:
         if any(not isinstance(atom, Var) for atom, _ in place.terms):
             return None
         slopes = {atom.name: factor for atom, factor in place.terms if isinstance(atom, Var)}
-        steps = tuple(slopes.get(f"o{window.axis}", 0) for window in self.windows)
+        steps = tuple(slopes.get(f"o{w.axis}", 0) * w.multiple for w in self.windows)
         return Access(place.constant, steps, slopes.get(self.channel_name, 0))
-
-    @property
-    def channel_name(self) -> str:
-        """The output's variable of channels in epilogues."""
-        return f"o{self.channel_axis}"
 
     def loads(self) -> list[Load]:
         """Every operand that the epilogues read."""
         found = [load for e in self.epilogue if e is not None for load in loads_of(e)]
         return list(dict.fromkeys(found))
 
+    def accesses(self) -> list[Access]:
+        """Where the outputs and the affine operands of the epilogues lie."""
+        return [*self.outputs, *(a for a in map(self.access, self.loads()) if a is not None)]
+
     def dims(self) -> list[Dim]:
         """Every size that addresses are made of."""
         found: list[Dim] = [self.x_channel]
         for window in self.windows:
             found += [window.extent, window.size, window.x, window.x * window.stride]
-        accesses = [*self.outputs, *(a for a in map(self.access, self.loads()) if a is not None)]
-        for access in accesses:
+            found.append(window.multiple)
+        for access in self.accesses():
             found += [access.base, *access.steps, access.channel]
         return found
 
@@ -129,7 +149,6 @@ def conv_contraction(w: Workload) -> Contraction:
     x, weights = w.inputs[0], w.inputs[1]
     per_group, *kernel = (_static(d) for d in weights.shape[1:])
     rank = len(kernel)
-    group = _static(w.attr("group"))
     strides, dilations, pads = w.ints("strides"), w.ints("dilations"), w.ints("pads")
     out = w.outputs[0].shape
     windows = [Window(0, out[0], out[0], 1, 1, 1, 0, x.strides[0], False)]
@@ -150,16 +169,16 @@ def conv_contraction(w: Workload) -> Contraction:
                 padded=not inside,
             )
         )
-    return Contraction(
+    problem = Contraction(
         workload=w,
         windows=tuple(windows),
         channel_axis=1,
         channels=per_group,
         x_channel=x.strides[1],
-        group=group,
+        group=_static(w.attr("group")),
         features=tuple(_static(output.shape[1]) for output in w.outputs),
-        outputs=tuple(Access(0, (o.strides[0], *o.strides[2:]), o.strides[1]) for o in w.outputs),
     )
+    return _simple(problem)
 
 
 def matmul_contraction(w: Workload) -> Contraction:
@@ -169,7 +188,7 @@ def matmul_contraction(w: Workload) -> Contraction:
     windows = tuple(
         Window(n, out.shape[n], out.shape[n], 1, 1, 1, 0, a.strides[n], False) for n in range(rows)
     )
-    return Contraction(
+    problem = Contraction(
         workload=w,
         windows=windows,
         channel_axis=rows,
@@ -177,8 +196,98 @@ def matmul_contraction(w: Workload) -> Contraction:
         x_channel=a.strides[-1],
         group=1,
         features=(_static(b.shape[-1]),),
-        outputs=(Access(0, tuple(out.strides[:rows]), out.strides[rows]),),
     )
+    return _simple(problem)
+
+
+def always_read(expr: Expr) -> Iterator[Load]:
+    """Operand accesses outside the arms of selects: only these surely lie inside the operand."""
+    if isinstance(expr, Load):
+        yield expr
+    elif isinstance(expr, Call) and expr.fn == "select":
+        yield from always_read(expr.args[0])
+    else:
+        for child in children(expr):
+            yield from always_read(child)
+
+
+# ---- simpler pixel axes -------------------------------------------------------------------------
+
+_ENOUGH = 8  # pixels of a constant axis that fill a tile well, so that it is best left alone
+
+
+def _simple(problem: Contraction) -> Contraction:
+    """The same problem with as few and as constant pixel axes as can be.
+
+    4 × 1 × 7 × 7     ->   4 × 49        neighbours that lie densely in every operand
+    [8*N]             ->   [N] × 8       a constant factor of a symbolic extent
+    """
+    windows = [w for w in problem.windows if not (w.extent == 1 and w.plain)]
+    windows = windows or [problem.windows[-1]]
+    free = _free_axes(problem)
+    at = len(windows) - 2
+    while at >= 0:
+        merged = _merged(problem, windows[at], windows[at + 1], free)
+        if merged is not None:
+            windows[at : at + 2] = [merged]
+        at -= 1
+    split = [part for window in windows for part in _split(window)]
+    return replace(problem, windows=tuple(split))
+
+
+def _free_axes(problem: Contraction) -> set[int]:
+    """Output axes that epilogues use in nothing but affine accesses."""
+    bound: set[str] = set()
+    affine: set[Load] = set()
+
+    def visit(expr: Expr) -> None:
+        if isinstance(expr, Load) and expr in affine:
+            return
+        if isinstance(expr, Var):
+            bound.add(expr.name)
+        for child in children(expr):
+            visit(child)
+
+    for expr in problem.epilogue:
+        if expr is not None:
+            affine = {load for load in always_read(expr) if problem.access(load) is not None}
+            visit(expr)
+    return {w.axis for w in problem.windows if f"o{w.axis}" not in bound}
+
+
+def _merged(problem: Contraction, a: Window, b: Window, free: set[int]) -> Window | None:
+    """One axis for two neighbours, if all operands run through both with one stride."""
+    if not (a.plain and b.plain and a.axis in free and b.axis in free):
+        return None
+    mixed = isinstance(a.extent, int) != isinstance(b.extent, int)
+    if mixed and isinstance(b.extent, int) and b.extent >= _ENOUGH:
+        return None
+    two = replace(problem, windows=(a, b))
+    pairs = [(a.x * a.stride, b.x * b.stride), *(access.steps for access in two.accesses())]
+    if any(outer != b.extent * inner for outer, inner in pairs):
+        return None
+    extent = a.extent * b.extent
+    return replace(b, extent=extent, size=extent, stride=1, x=b.x * b.stride)
+
+
+def _split(window: Window) -> list[Window]:
+    """A symbolic axis as a symbolic and a constant one, if its extent has a constant factor."""
+    extent = window.extent
+    if isinstance(extent, int) or not window.plain:
+        return [window]
+    factor = max((f for f in range(_ENOUGH, 4097) if _divides(f, extent)), default=1)
+    if factor == 1:
+        return [window]
+    step = window.x * window.stride
+    outer = extent // factor
+    return [
+        replace(window, extent=outer, size=outer, stride=1, x=step * factor, multiple=factor),
+        replace(window, extent=factor, size=factor, stride=1, x=step),
+    ]
+
+
+def _divides(factor: int, extent: Dim) -> bool:
+    return not isinstance(extent, int) and all(f % factor == 0 for _, f in extent.terms)
 
 
 def _static(value: object) -> int:

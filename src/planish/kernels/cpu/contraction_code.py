@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planish.base.shapes import Dim, ceildiv, product
+from planish.base.shapes import Dim, ceildiv, is_static, product
 from planish.kernels.cpu.contraction import Contraction, Window
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.pack import Block, Columns, channel_blocks
@@ -55,6 +55,17 @@ def emit_contraction(problem: Contraction, shape: Shape, target: CpuTarget, symb
     return _Writer(problem, shape, target, symbol).source()
 
 
+def tile_pixels(problem: Contraction, shape: Shape) -> tuple[Tiling, ...]:
+    """How the last axes are cut into tiles; () where the last one is a run-time size."""
+    windows = problem.windows[-2:] if shape.rows > 1 else problem.windows[-1:]
+    if not is_static(d for w in windows for d in (w.extent, w.size)):
+        windows = problem.windows[-1:]
+    if not is_static((windows[-1].extent, windows[-1].size)):
+        return ()
+    lengths = (shape.rows, shape.mr)[-len(windows) :]
+    return tuple(map(tile_axis, windows, lengths))
+
+
 class _Writer:
     """Writes one phase."""
 
@@ -64,12 +75,8 @@ class _Writer:
         self.frame = Frame(self.module, symbol, problem.workload)
         self.f = self.frame.f
         self.blocks = channel_blocks(problem, target.lanes(), shape.nr)
-        self.static = isinstance(problem.windows[-1].extent, int)
-        lengths = (shape.rows, shape.mr) if shape.rows > 1 else (shape.mr,)
-        tiled = problem.windows[-len(lengths) :]
-        self.tilings: tuple[Tiling, ...] = ()
-        if self.static:
-            self.tilings = tuple(map(tile_axis, tiled, lengths))
+        self.tilings = tile_pixels(problem, shape)
+        self.static = bool(self.tilings)
         self.tiles: Dim = ceildiv(problem.windows[-1].extent, shape.mr)
         outer: list[Dim] = [w.extent for w in problem.windows[:-1]]
         if self.static:

@@ -10,12 +10,11 @@ the expression emitter, cell by cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from planish.base.dtypes import DType
-from planish.base.expr import Call, Expr, Load, Temp, call, children, transform, walk
-from planish.kernels.cpu.contraction import Access, Contraction
+from planish.base.expr import Call, Expr, Load, Temp, call, transform, walk
+from planish.kernels.cpu.contraction import Access, Contraction, always_read
 
 # Functions that take many instructions, and about how many; all others count as one.
 _LONG = {
@@ -52,7 +51,7 @@ def epilogue_of(problem: Contraction, output: int, *, bias_first: bool = True) -
     if start is not None:
         value = _without(value, start[0])
     fetched = []
-    for load in dict.fromkeys(_always_read(value)):
+    for load in dict.fromkeys(always_read(value)):
         access = problem.access(load)
         if access is not None:
             fetched.append((load, access))
@@ -76,7 +75,7 @@ def _bias(problem: Contraction, value: Expr) -> tuple[Load, Access] | None:
                 continue
         access = problem.access(load)
         same = access is not None and all(step == 0 for step in access.steps)
-        if same and access is not None and load.dtype is DType.F32 and load in _always_read(value):
+        if same and access is not None and load.dtype is DType.F32 and load in always_read(value):
             return load, access
     return None
 
@@ -93,17 +92,6 @@ def _without(value: Expr, bias: Load) -> Expr:
         return expr
 
     return transform(value, visit)
-
-
-def _always_read(expr: Expr) -> Iterator[Load]:
-    """Operand accesses outside the arms of selects: only these surely lie inside the operand."""
-    if isinstance(expr, Load):
-        yield expr
-    elif isinstance(expr, Call) and expr.fn == "select":
-        yield from _always_read(expr.args[0])
-    else:
-        for child in children(expr):
-            yield from _always_read(child)
 
 
 def _number(expr: Expr, numbers: dict[Load, int]) -> Expr:

@@ -20,7 +20,7 @@ from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.pack import Columns
 from planish.kernels.cpu.tile_epilogue import Epilogue
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Val, vector, zero
+from planish.targets.ir import Val, i64, vector, zero
 
 _INLINE = 240  # instructions of epilogues up to which each cell has its own
 
@@ -167,12 +167,7 @@ class TileStore:
         mask = None
         if self.columns.masked(v):
             mask = self.frame.f.first_lanes(self.columns.lanes[v], self.columns.valid)
-        names = {
-            f"o{window.axis}": self.frame.f.add(index, delta)
-            for window, index, delta in zip(
-                self.problem.windows, self.patch.origin, self.pixels[pixel], strict=True
-            )
-        }
+        names = self._indices(pixel)
         names[self.problem.channel_name] = self.frame.f.add(self.channel, self.columns.first(v))
         temps = {0: total}
         emitter = ExprEmitter(
@@ -197,6 +192,17 @@ class TileStore:
         value = emitter.emit(self.epilogue.value)
         dtype = self.problem.workload.outputs[self.output].dtype
         return emitter.arithmetic.to_memory(value, dtype)
+
+    def _indices(self, pixel: int) -> dict[str, Val]:
+        """The output's index at a pixel, by variable; axes that were merged differ."""
+        f, names = self.frame.f, {}
+        for axis in range(len(self.problem.workload.outputs[self.output].shape)):
+            names[f"o{axis}"] = i64(0)
+        places = zip(self.problem.windows, self.patch.origin, self.pixels[pixel], strict=True)
+        for window, index, delta in places:
+            step = f.mul(f.add(index, delta), self.frame.size(window.multiple))
+            names[f"o{window.axis}"] = f.add(names[f"o{window.axis}"], step)
+        return names
 
     def _store(self, value: Val, base: Val, access: Access, pixel: int, v: int, size: int) -> None:
         f, column = self.frame.f, self.columns.first(v)
