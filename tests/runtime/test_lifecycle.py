@@ -109,7 +109,7 @@ def slow_engine(rounds: int) -> Engine:
 
 
 def test_close_waits_for_what_runs() -> None:
-    engine = slow_engine(3_000_000)
+    engine = slow_engine(20_000_000)
     made: list[np.ndarray] = []
     running = threading.Thread(target=lambda: made.append(engine(tiny.ramp(8))))
     engine(tiny.ramp(1))

@@ -78,13 +78,13 @@ def _kernels() -> str:
         value = f.fmul(f.load("float", f.offset(source, at)), real(0.5))
         f.store(value, f.offset(target, at))
     f.ret()
-    # spin: counts to param 2 on each unit, so that runs take long. args: in, out; param: rounds
+    # spin: reads memory `rounds` times on each unit, so that runs take long. args: in, out; param: rounds
     f = module.function("spin", _KERNEL)
     args = f.params["args"]
     target, rounds = f.load("ptr", f.offset(args, 8)), f.load("i64", f.offset(args, 16))
     with f.loop(f.params["begin"], f.params["end"]) as units:
         with f.loop(0, rounds):
-            f.line("fence seq_cst")
+            f.emit("i64", f"load volatile i64, ptr {args.ref}, align 8")
         f.store(Val("float", "0x3FF0000000000000"), f.offset(target, f.mul(units.index, 4)))
     f.ret()
     return module.text()

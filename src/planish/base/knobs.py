@@ -113,7 +113,7 @@ THREADS = _integer(
 )
 SPIN_US = _integer(
     "PLANISH_SPIN_US",
-    100,
+    20,
     0,
     10_000_000,
     "microseconds that a waiting worker spins before it yields its core, where cores suffice",
@@ -125,7 +125,12 @@ YIELD_US = _integer(
     10_000_000,
     "microseconds that a waiting worker yields before it sleeps",
 )
-PIN = _switch("PLANISH_PIN", False, "pin each worker but the calling thread to a core of its own")
+PIN = _switch(
+    "PLANISH_PIN",
+    False,
+    "pin each worker but the calling thread to a core of its own; off by default, since it was "
+    "measured to gain nothing and to lose where other processes want the cores, too",
+)
 HUGE_PAGES = _switch("PLANISH_HUGE_PAGES", True, "ask for huge pages for the activation arena")
 SHAPE_CACHE = _integer(
     "PLANISH_SHAPE_CACHE", 64, 1, 100_000, "input shapes that a context keeps ready to run"
