@@ -56,7 +56,9 @@ def infer_types(graph: Graph, nodes: Iterable[Node] | None = None) -> None:
             continue
         for value, result in zip(node.outputs, results, strict=False):
             if value is not None:
-                value.type = TensorType(result.dtype, result.shape)
+                # What the operator cannot tell, the model may have declared.
+                declared = value.type.shape if result.shape is None else result.shape
+                value.type = TensorType(result.dtype, declared)
                 value.dims = result.dims
     if problems:
         raise ModelError("operators do not accept their inputs:", problems)

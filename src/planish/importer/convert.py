@@ -54,10 +54,12 @@ class _Reader:
         for info in proto.input:
             if info.name in known and info.name not in outer:
                 continue  # an initializer listed as an input: a default that stays
-            value = Value(info.name, _type(info.type))
+            value = Value(info.name, _type(info.type, info.name))
             known[info.name] = value
             inputs.append(value)
-        types = {info.name: _type(info.type) for info in (*proto.value_info, *proto.output)}
+        types = {
+            info.name: _type(info.type, info.name) for info in (*proto.value_info, *proto.output)
+        }
         nodes: list[Node] = []
         for position, node in enumerate(proto.node):
             nodes += self._node(node, position, known, types)
@@ -160,7 +162,7 @@ def _constant_data(attrs: dict[str, Any]) -> np.ndarray:
     return np.asarray(value)
 
 
-def _type(proto: onnx.TypeProto) -> TensorType:
+def _type(proto: onnx.TypeProto, name: str) -> TensorType:
     tensor = proto.tensor_type
     try:
         dtype = DType.from_onnx(tensor.elem_type)
@@ -173,5 +175,5 @@ def _type(proto: onnx.TypeProto) -> TensorType:
         if dim.HasField("dim_value"):
             dims.append(int(dim.dim_value))
         else:
-            dims.append(symbol(dim.dim_param or f"unnamed_{id(proto)}_{number}"))
+            dims.append(symbol(dim.dim_param or f"{name}_dim{number}"))
     return TensorType(dtype, tuple(dims))

@@ -22,6 +22,8 @@ from planish.base.shapes import product
 from planish.graph.graph import Graph, Node, Value, read_values
 from planish.graph.infer import args_of, element_of, is_pointwise, op_of
 from planish.graph.layer import Layer, sort_layers
+from planish.ops.op import Result
+from planish.ops.table import refusal
 
 VIEWS = frozenset(
     ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Identity",
@@ -98,7 +100,7 @@ class _Grouping:
     def rest(self) -> None:
         """Views, concats and host nodes stand alone."""
         for node in self.graph.nodes:
-            if self._free(node):
+            if id(node) not in self.layer_of:
                 kind = "host"
                 if id(node) not in self.host:
                     kind = "view" if node.op in VIEWS else "concat"
@@ -254,11 +256,8 @@ def native_reason(node: Node) -> str | None:
     op = op_of(node)
     if op is None:
         return f"planish has no operator {node.op}"
-    if any(v is not None and v.type.shape is None for v in (*node.inputs, *node.outputs)):
-        return "a shape is not known before running"
-    native = op.element or op.reduce or op.nest or op.anchor
-    if not native:
-        return f"{node.op} has no native form"
-    if op.refuse is not None:
-        return op.refuse(args_of(node), node.attrs)
-    return None
+    results = [Result(v.dtype, v.type.shape) for v in node.outputs if v is not None]
+    reason = refusal(op, args_of(node), node.attrs, results)
+    if reason is None and not (op.element or op.reduce or op.nest or op.anchor):
+        return f"this instance of {node.op} has no expansion into native operators"
+    return reason

@@ -23,7 +23,7 @@ from planish.targets.cpu import CpuTarget, usable_cores
 from planish.targets.driver import driver_object
 from planish.tune.cache import TimingCache, default_cache_path
 from planish.tune.candidates import Candidates, candidates
-from planish.tune.compile import Compiled, CompilePool, Tactic
+from planish.tune.compile import Compiled, CompilePool, Tactic, compile_here
 from planish.tune.search import Race, race_all, verdict
 
 
@@ -50,6 +50,9 @@ def tuned_plan(
     if options.level > 0:
         cache.save()
     return plan
+
+
+_FEW = 6  # tactics
 
 
 class Trial:
@@ -150,9 +153,14 @@ class Trial:
             if (workload, tactic.text) not in self._compiled
         }
         total = len(new)
-        results = self.pool.map(
-            new.values(), self.target, lambda done: self.progress("compiling", done, total)
-        )
+
+        def tell(done: int) -> None:
+            self.progress("compiling", done, total)
+
+        if total <= _FEW:  # starting a process costs more than compiling a few here
+            results = compile_here(new.values(), self.target, tell)
+        else:
+            results = self.pool.map(new.values(), self.target, tell)
         for key, result in zip(new, results, strict=True):
             if isinstance(result, CompileError):
                 raise result

@@ -49,6 +49,22 @@ def compile_tactic(tactic: Tactic, workload: Workload, target: CpuTarget) -> Com
     return Compiled(source, compile_object(source.text, target))
 
 
+def compile_here(
+    work: Iterable[tuple[Tactic, Workload]],
+    target: CpuTarget,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Compiled | CompileError]:
+    """Compile many in this process; a failure stands in the place of its result."""
+    results: list[Compiled | CompileError] = []
+    for tactic, workload in work:
+        try:
+            results.append(compile_tactic(tactic, workload, target))
+        except CompileError as error:
+            results.append(error)
+        progress(len(results))
+    return results
+
+
 class CompilePool:
     """Worker processes that emit and compile. Started when first used; a context manager.
 
