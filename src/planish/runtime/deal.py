@@ -23,6 +23,9 @@ def deal(items: Sequence[tuple[int, float]], workers: int) -> list[list[int]]:
     Returns:
         For each item `workers + 1` bounds: worker w does the units [bounds[w], bounds[w + 1]).
     """
+    if len(items) == 1:
+        units, rest = divmod(items[0][0], workers)
+        return [[w * units + min(w, rest) for w in range(workers + 1)]]
     loads = [0.0] * workers
     bounds: list[list[int]] = [[] for _ in items]
     # The coarsest first: small units fill the gaps that big ones leave.

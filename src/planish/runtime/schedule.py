@@ -11,7 +11,7 @@ gives the tables. Pointers to inputs, outputs and heap buffers change with each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
@@ -20,14 +20,13 @@ import numpy as np
 
 from planish.base.errors import PlanFileError
 from planish.base.shapes import Dim, evaluate, symbols_of
-from planish.plan.records import NativeStep, PhaseCall, Ref
+from planish.plan.records import NativeStep, PhaseCall
 from planish.runtime.deal import deal
 from planish.targets.driver import BARRIER, JOB_BYTES
 
 _JOB = JOB_BYTES // 8  # in i64
 _Row = tuple[int, int, int, int, int]  # an entry of the driver's table
 _NOTHING: _Row = (0, 0, 0, 0, 0)
-_FIXED = ("arena", "weight")  # addresses that stay the same for the life of a context
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Item:
     step: int  # number in the plan
     functions: tuple[int, ...]  # addresses
     slot: int  # the step's first slot of arguments
-    units: Dim
+    units: int  # number of the size
     weight: float  # of one unit
 
 
@@ -55,6 +54,17 @@ class Patch(NamedTuple):
     slot: int
     number: int
     offset: int
+
+
+class _Pointer(NamedTuple):
+    """A slot that takes an address."""
+
+    slot: int
+    kind: str
+    number: int
+    offset: int  # number of the size
+    span: int  # number of the size
+    step: int  # number in the plan
 
 
 @dataclass
@@ -104,20 +114,34 @@ class Segment:
     def __init__(
         self, steps: Sequence[tuple[int, NativeStep]], address: Callable[[str], int]
     ) -> None:
-        self.steps = tuple(steps)
-        self.slots: list[tuple[Ref | Dim | None, int]] = []  # (what, number of the step)
+        self._names = {number: step.name for number, step in steps}
+        self._sizes = _Sizes()
+        self._pointers: list[_Pointer] = []
+        self._params: list[tuple[int, int]] = []  # (slot, number of its size)
+        self._count = 0  # slots
         first: dict[int, int] = {}
         for number, step in steps:
-            first[number] = len(self.slots)
-            self.slots += [(what, number) for what in (*step.args, *step.params)]
-        self.rounds = _rounds(self.steps, first, address)
-        refs = [what for what, _ in self.slots if isinstance(what, Ref)]
-        dims = [d for r in refs for d in (r.offset, 0 if r.span is None else r.span)]
-        dims += [what for what, _ in self.slots if what is not None and not isinstance(what, Ref)]
-        dims += [item.units for round_ in self.rounds for item in round_.items]
-        self.symbols = tuple(sorted({name for dim in set(dims) for name in symbols_of(dim)}))
-        self.outputs = _numbers(refs, "output")
-        self.heap = _numbers(refs, "heap")
+            first[number] = self._count
+            self._add_slots(number, step)
+        self._rounds = _rounds(steps, first, self._sizes, address)
+        self.symbols = self._sizes.symbols()
+        self.outputs = self._used("output")
+        self.heap = self._used("heap")
+
+    def _add_slots(self, number: int, step: NativeStep) -> None:
+        for slot, ref in enumerate(step.args, self._count):
+            if ref is not None:
+                span = 0 if ref.span is None else ref.span
+                place = self._sizes.add(ref.offset), self._sizes.add(span)
+                self._pointers.append(_Pointer(slot, ref.kind, ref.number, *place, number))
+        self._count += len(step.args)
+        self._params += [
+            (slot, self._sizes.add(d)) for slot, d in enumerate(step.params, self._count)
+        ]
+        self._count += len(step.params)
+
+    def _used(self, kind: str) -> tuple[int, ...]:
+        return tuple(sorted({at.number for at in self._pointers if at.kind == kind}))
 
     def bind(self, env: Mapping[str, int], places: Places) -> Bound:
         """Tables for these sizes.
@@ -129,26 +153,28 @@ class Segment:
         Raises:
             PlanFileError: A reference leaves its memory, or a size is negative.
         """
-        sizes = _Sizes(env)
-        slots = np.zeros(max(len(self.slots), 1), np.int64)
+        sizes = self._sizes.values(env)
+        slots = np.zeros(max(self._count, 1), np.int64)
+        values = slots.data
+        for slot, size in self._params:
+            values[slot] = sizes[size]
         patches: dict[str, list[Patch]] = {"input": [], "output": [], "heap": []}
-        for slot, (what, number) in enumerate(self.slots):
-            if isinstance(what, Ref):
-                offset = self._offset(what, number, sizes, places)
-                if what.kind in _FIXED:
-                    base = places.arena if what.kind == "arena" else places.weights[what.number]
-                    slots[slot] = base + offset
-                else:
-                    patches[what.kind].append(Patch(slot, what.number, offset))
-            elif what is not None:
-                slots[slot] = sizes.value(what)
+        fixed = {"arena": [places.arena], "weight": places.weights}
+        for at in self._pointers:
+            offset, span = sizes[at.offset], sizes[at.span]
+            if offset < 0 or span < 0 or offset + span > places.sizes[at.kind][at.number]:
+                raise self._outside(at, offset, span, env, places)
+            if at.kind in fixed:
+                values[at.slot] = fixed[at.kind][at.number] + offset
+            else:
+                patches[at.kind].append(Patch(at.slot, at.number, offset))
         tables, steps = self._tables(sizes, int(slots.ctypes.data), len(places.scratch))
         job = np.zeros((len(tables), _JOB), np.int64)
         for worker, table in enumerate(tables):
             job[worker, :3] = table.ctypes.data, len(steps[worker]), places.scratch[worker]
         return Bound(
             job=job,
-            slots=slots.data,
+            slots=values,
             tables=tables,
             steps=steps,
             inputs=patches["input"],
@@ -157,28 +183,25 @@ class Segment:
             job_address=int(job.ctypes.data),
         )
 
-    def _offset(self, ref: Ref, number: int, sizes: _Sizes, places: Places) -> int:
-        offset, span = sizes.value(ref.offset), sizes.value(0 if ref.span is None else ref.span)
-        limit = places.sizes[ref.kind][ref.number]
-        if offset < 0 or span < 0 or offset + span > limit:
-            name = next(step.name for n, step in self.steps if n == number)
-            raise PlanFileError(
-                f"step {name!r} reaches bytes {offset} to {offset + span} of {ref.kind} "
-                f"{ref.number}, which has {limit}, where {sizes}",
-                hint="build the plan again from its model",
-            )
-        return offset
+    def _outside(
+        self, at: _Pointer, offset: int, span: int, env: Mapping[str, int], places: Places
+    ) -> PlanFileError:
+        return PlanFileError(
+            f"step {self._names[at.step]!r} reaches bytes {offset} to {offset + span} of {at.kind} "
+            f"{at.number}, which has {places.sizes[at.kind][at.number]}, where {_where(env)}",
+            hint="build the plan again from its model",
+        )
 
     def _tables(
-        self, sizes: _Sizes, slots: int, workers: int
+        self, sizes: Sequence[int], slots: int, workers: int
     ) -> tuple[list[np.ndarray], list[list[int]]]:
         rows: list[list[_Row]] = [[] for _ in range(workers)]
         steps: list[list[int]] = [[] for _ in range(workers)]
         worked: set[int] = set()  # workers with work since the last barrier
         due = False  # a barrier was asked for since then
-        for round_ in self.rounds:
+        for round_ in self._rounds:
             due |= round_.barrier
-            cuts = deal([(self._units(i, sizes), i.weight) for i in round_.items], workers)
+            cuts = deal([(sizes[item.units], item.weight) for item in round_.items], workers)
             busy = {w for cut in cuts for w in range(workers) if cut[w] < cut[w + 1]}
             # What one worker wrote and the same one reads needs no barrier. It stays due, though:
             # a later round without one may count on it.
@@ -190,37 +213,36 @@ class Segment:
             due = due and bool(worked)
             worked |= busy
             for item, cut in zip(round_.items, cuts, strict=True):
+                if sizes[item.units] < 0:
+                    raise PlanFileError(
+                        f"step {self._names[item.step]!r} has {sizes[item.units]} units of work"
+                    )
                 args = slots + 8 * item.slot
-                for w in range(workers):
+                for w in busy:
                     if cut[w] < cut[w + 1]:
-                        rows[w] += [(f, args, cut[w], cut[w + 1], 0) for f in item.functions]
-                        steps[w] += [item.step] * len(item.functions)
+                        for function in item.functions:
+                            rows[w].append((function, args, cut[w], cut[w + 1], 0))
+                            steps[w].append(item.step)
         return [np.array(row or [_NOTHING], np.int64) for row in rows], steps
-
-    def _units(self, item: Item, sizes: _Sizes) -> int:
-        units = sizes.value(item.units)
-        if units < 0:
-            name = next(step.name for n, step in self.steps if n == item.step)
-            raise PlanFileError(f"step {name!r} has {units} units of work, where {sizes}")
-        return units
 
 
 class _Sizes:
-    """Evaluates sizes, each once."""
+    """The sizes of a segment, each kept once, so that each is evaluated once."""
 
-    def __init__(self, env: Mapping[str, int]) -> None:
-        self._env = env
-        self._known: dict[Dim, int] = {}
+    def __init__(self) -> None:
+        self._numbers: dict[Dim, int] = {}
 
-    def value(self, dim: Dim) -> int:
-        if isinstance(dim, int):
-            return dim
-        if dim not in self._known:
-            self._known[dim] = size_of(dim, self._env)
-        return self._known[dim]
+    def add(self, dim: Dim) -> int:
+        """The number of a size."""
+        return self._numbers.setdefault(dim, len(self._numbers))
 
-    def __str__(self) -> str:
-        return ", ".join(f"{name} = {value}" for name, value in sorted(self._env.items()))
+    def symbols(self) -> tuple[str, ...]:
+        """Names of all symbols in the sizes."""
+        return tuple(sorted({name for dim in self._numbers for name in symbols_of(dim)}))
+
+    def values(self, env: Mapping[str, int]) -> list[int]:
+        """The values of all sizes, by number."""
+        return [dim if isinstance(dim, int) else size_of(dim, env) for dim in self._numbers]
 
 
 def size_of(dim: Dim, env: Mapping[str, int]) -> int:
@@ -232,19 +254,20 @@ def size_of(dim: Dim, env: Mapping[str, int]) -> int:
     try:
         value = evaluate(dim, env)
     except ZeroDivisionError:
-        raise PlanFileError(f"the size {dim} divides by zero, where {dict(env)}") from None
+        raise PlanFileError(f"the size {dim} divides by zero, where {_where(env)}") from None
     if not -(2**62) < value < 2**62:
-        raise PlanFileError(f"the size {dim} is {value}, where {dict(env)}")
+        raise PlanFileError(f"the size {dim} is {value}, where {_where(env)}")
     return value
 
 
-def _numbers(refs: Iterable[Ref], kind: str) -> tuple[int, ...]:
-    return tuple(sorted({ref.number for ref in refs if ref.kind == kind}))
+def _where(env: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in sorted(env.items())) or "all is fixed"
 
 
 def _rounds(
     steps: Sequence[tuple[int, NativeStep]],
     first_slot: Mapping[int, int],
+    sizes: _Sizes,
     address: Callable[[str], int],
 ) -> tuple[Round, ...]:
     rounds: list[Round] = []
@@ -257,7 +280,8 @@ def _rounds(
                     lined.append([])
                 for functions, units in _chains(phases):
                     found = tuple(address(symbol) for symbol in functions)
-                    lined[late].append(Item(number, found, first_slot[number], units, step.weight))
+                    size = sizes.add(units)
+                    lined[late].append(Item(number, found, first_slot[number], size, step.weight))
         barrier = any(step.phases[0].barrier for _, step in group)
         rounds += [Round(barrier or late > 0, tuple(items)) for late, items in enumerate(lined)]
     return tuple(rounds)
