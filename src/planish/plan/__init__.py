@@ -14,6 +14,7 @@ from planish.plan.records import (
     Step,
     TensorInfo,
 )
+from planish.plan.text import plan_text
 from planish.plan.write import write_plan
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Step",
     "TensorInfo",
     "check_plan",
+    "plan_text",
     "read_plan",
     "write_plan",
 ]
