@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from planish.base.errors import PlanFileError, PlanishError
 from planish.base.shapes import floordiv, symbol
 from planish.plan import HeapBuffer, PhaseCall, Profile, Ref
 from planish.runtime import Engine, load
+from planish.targets.cpu import compile_object
+from planish.targets.link import Library
 
 N = tiny.N
 
@@ -209,6 +212,36 @@ def test_denormals_survive() -> None:
         made = engine(np.full(9, least, np.float32))
         assert np.array_equal(made, np.full(9, least / 2, np.float32))
         assert (made > 0).all()
+
+
+@pytest.mark.skipif(tiny.TARGET.triple.partition("-")[0] != "x86_64", reason="sets x86's MXCSR")
+def test_the_callers_float_mode_does_not_matter() -> None:
+    """With denormals flushed in the calling thread results are the same; its mode is kept."""
+    text = """
+        declare void @llvm.x86.sse.ldmxcsr(ptr)
+        declare void @llvm.x86.sse.stmxcsr(ptr)
+        define void @set(ptr %mode) { call void @llvm.x86.sse.ldmxcsr(ptr %mode) ret void }
+        define void @get(ptr %mode) { call void @llvm.x86.sse.stmxcsr(ptr %mode) ret void }
+    """
+    library = Library([compile_object(text, tiny.TARGET)])
+    put, get = (
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(library.address(name)) for name in ("set", "get")
+    )
+    usual, flushing, found = ctypes.c_uint32(0), ctypes.c_uint32(0), ctypes.c_uint32(0)
+    get(ctypes.addressof(usual))
+    flushing.value = usual.value | 0x8040  # flush to zero, denormals are zero
+    least = np.finfo(np.float32).tiny
+    plan = tiny.plan([tiny.step("half", [tiny.X, tiny.Y], N)])
+    with Engine(plan, threads=2) as engine:
+        x = np.full(9, least, np.float32)
+        try:
+            put(ctypes.addressof(flushing))
+            made = engine(x)
+            get(ctypes.addressof(found))
+        finally:
+            put(ctypes.addressof(usual))
+    assert found.value & 0x8040 == 0x8040
+    assert (made > 0).all()
 
 
 def test_memory_is_told() -> None:

@@ -78,7 +78,7 @@ def _kernels() -> str:
         value = f.fmul(f.load("float", f.offset(source, at)), real(0.5))
         f.store(value, f.offset(target, at))
     f.ret()
-    # spin: reads memory `rounds` times on each unit, so that runs take long. args: in, out; param: rounds
+    # spin: reads memory `rounds` times on each unit, to take long. args: in, out; param: rounds
     f = module.function("spin", _KERNEL)
     args = f.params["args"]
     target, rounds = f.load("ptr", f.offset(args, 8)), f.load("i64", f.offset(args, 16))

@@ -61,7 +61,10 @@ class PhaseCall:
     Attributes:
         symbol: Function with the signature void(void** args, i64 begin, i64 end, void* scratch).
         units: Units of work.
-        barrier: The workers meet before this phase starts.
+        barrier: The workers meet before this phase starts. Without it, unit u may read what unit u
+            of the phase before wrote, and nothing else of what was written since the last barrier;
+            and this holds only where both phases have as many units and, if they belong to two
+            steps, each step is alone in its group.
     """
 
     symbol: str
@@ -80,7 +83,8 @@ class NativeStep:
         params: Run-time sizes that follow the pointers in the slots.
         phases: Functions in order.
         group: Steps of one group have no data flow between them and run between two barriers,
-            their units dealt out together. Consecutive; 0-based over the plan.
+            their units dealt out together. Consecutive; 0-based over the plan. Phases number k
+            (counting those with a barrier) of all steps of a group run side by side.
         weight: Relative cost of one unit, for dealing out a group.
         kernel: Name of the catalogue entry.
         tactic: Its config as text.
@@ -114,7 +118,9 @@ class HostTensor:
     """An operand of a host step: where it lies and how it is typed. Always dense, row-major.
 
     `shape` may hold symbols that this very step defines (outputs whose size depends on data): the
-    runtime binds them from what the step gave.
+    runtime binds them from what the step gave. A `shape` of None (the rank is not known) is for
+    tensors that only host steps touch; `ref` is then a heap buffer of size 0, which stands for the
+    tensor and gives it no memory.
     """
 
     ref: Ref
@@ -165,13 +171,13 @@ class Plan:
         inputs, outputs: Tensors of the caller, in the model's order.
         profiles: Ranges of the symbolic dims; () when all shapes are static.
         steps: What to do, in order.
-        objects: Object code.
+        objects: Object code, the driver's (targets.driver) among it.
         weights: Packed constants, each stored aligned and read-only.
         arena: Bytes of the activation arena (all profiles).
         worker_scratch: Bytes of private scratch of each worker.
         heap: Buffers allocated at run time.
         threads: Workers the units were tuned for.
-        target: Text and requirements of the CPU it was built for.
+        target: What the code needs of a CPU, as `targets.requirements` gives it.
         provenance: Model digest, versions, machine, options, build time: for people and checks.
         stages: The optimiser's counters: (stage, layers left).
         memory: Planned, naive and lower-bound bytes of the arena.

@@ -165,7 +165,7 @@ class Context:
         return {
             "arena": plan.arena,
             "scratch": plan.worker_scratch * self.threads,
-            "heap": sum(buffer.nbytes for buffer in self._heap.values()),
+            "heap": sum(buffer.nbytes for buffer in list(self._heap.values())),
             "heap_peak": self._heap_peak,
         }
 

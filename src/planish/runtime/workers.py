@@ -74,8 +74,9 @@ class Team:
         self._native_run = functions.run
         self._started = workers == 1
         self._finalizer = weakref.finalize(self, _stop, self._state)
-        _TEAMS.add(self)
-        _share_cores()
+        with _LOCK:
+            _TEAMS.add(self)
+            _share_cores()
 
     def run(self, job: int) -> None:
         """Run one job to its end.
@@ -89,14 +90,16 @@ class Team:
 
     def close(self) -> None:
         """Let the threads leave, and wait for them."""
-        _TEAMS.discard(self)
         self._finalizer()
-        _share_cores()
+        with _LOCK:
+            _TEAMS.discard(self)
+            _share_cores()
 
     def _start(self) -> None:
         state = self._state
         if knobs.PIN.value:
-            state.cores = _free_cores(self.workers - 1)
+            with _LOCK:
+                state.cores = _free_cores(self.workers - 1)
         try:
             for worker in range(1, self.workers):
                 thread = threading.Thread(
@@ -163,6 +166,7 @@ def _stop(state: _State) -> None:
 # ---- all teams of the process -------------------------------------------------------------------
 
 _TEAMS: weakref.WeakSet[Team] = weakref.WeakSet()
+_LOCK = threading.Lock()  # around every look at it
 
 
 def _share_cores() -> None:
@@ -187,6 +191,8 @@ def _free_cores(count: int) -> tuple[int, ...]:
 
 def _forget_threads() -> None:
     """In a forked child: the threads of the parent do not exist here."""
+    global _LOCK
+    _LOCK = threading.Lock()  # the old one may have been held when the process forked
     for team in list(_TEAMS):
         team._state.threads.clear()
         team._start_over()
