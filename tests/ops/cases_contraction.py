@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from case import Case, f16, f32, f64, ints
+from case import Case, f16, f32, f64, ints, scalar
 
 _X = (2, 4, 7, 8)
 
@@ -22,6 +22,78 @@ def _conv(
     return Case(op, inputs, attrs, const=[1], tolerance=1e-5, truth=truth)
 
 
+def _einsum(equation: str, *shapes: tuple[int, ...]) -> Case:
+    return Case("Einsum", [f32(*s) for s in shapes], {"equation": equation}, tolerance=1e-5)
+
+
+def _u8(*shape: int) -> np.ndarray:
+    return ints(*shape, low=0, high=255, dtype=np.uint8)
+
+
+def _s8(*shape: int) -> np.ndarray:
+    return ints(*shape, low=-127, high=127, dtype=np.int8)
+
+
+EINSUM_CASES: list[Case] = [
+    _einsum("ij,jk->ik", (3, 4), (4, 5)),
+    _einsum("ij,jk", (3, 4), (4, 5)),
+    _einsum("bij,bjk->bik", (2, 3, 4), (2, 4, 5)),
+    _einsum("bhid,bhjd->bhij", (2, 3, 4, 5), (2, 3, 6, 5)),
+    _einsum("bhij,bhjd->bihd", (2, 3, 4, 5), (2, 3, 5, 6)),
+    _einsum("...ij,...jk->...ik", (2, 3, 4), (2, 4, 5)),
+    _einsum("...ij,jk->...ik", (2, 3, 4), (4, 5)),
+    _einsum("ij->ji", (3, 4)),
+    _einsum("ij->i", (3, 4)),
+    _einsum("ij->", (3, 4)),
+    _einsum("ii->i", (3, 3)),
+    _einsum("i,j->ij", (3,), (4,)),
+    _einsum("i,i->", (3,), (3,)),
+    _einsum("ijk,jkl->il", (2, 3, 4), (3, 4, 5)),
+    _einsum("ij,jk,kl->il", (2, 3), (3, 4), (4, 5)),
+    _einsum("abc,cd->abd", (2, 3, 4), (4, 5)),
+    _einsum("bij,bij->bij", (2, 3, 4), (2, 3, 4)),
+    _einsum("bnqd,qkd->bnqk", (2, 3, 4, 5), (4, 6, 5)),
+]
+_POINTS = [np.array(12, np.uint8), np.array(-3, np.int8)]
+INTEGER_CASES: list[Case] = [
+    Case("MatMulInteger", [_u8(3, 4), _s8(4, 5)]),
+    Case("MatMulInteger", [_u8(3, 4), _s8(4, 5), *_POINTS]),
+    Case("MatMulInteger", [_u8(2, 3, 4), _s8(4, 5), _POINTS[0], _s8(5)], const=[2, 3]),
+    Case("ConvInteger", [_u8(1, 2, 5, 6), _u8(3, 2, 3, 3)], {"pads": (1, 1, 1, 1)}, const=[1]),
+    Case(
+        "ConvInteger",
+        [_u8(1, 2, 5, 6), _u8(3, 2, 3, 3), _POINTS[0], np.array(7, np.uint8)],
+        {"pads": (1, 1, 0, 0)},
+        const=[1, 2, 3],
+    ),
+    Case(
+        "QLinearMatMul",
+        [
+            *(_u8(3, 4), scalar(0.02), np.array(120, np.uint8)),
+            *(_u8(4, 5), scalar(0.03), np.array(110, np.uint8)),
+            *(scalar(0.05), np.array(128, np.uint8)),
+        ],
+        const=[1, 2, 4, 5, 6, 7],
+    ),
+    *(
+        Case(
+            "QLinearConv",
+            [
+                *(_u8(1, 2, 5, 6), scalar(0.02), np.array(120, np.uint8)),
+                *(_s8(3, 2, 3, 3), scale, zero),
+                *(scalar(0.3), np.array(128, np.uint8), ints(3, dtype=np.int32)),
+            ],
+            {"pads": (1, 1, 1, 1)},
+            const=range(1, 9),
+        )
+        for scale, zero in (
+            (scalar(0.03), np.array(2, np.int8)),
+            (f32(3, low=0.02, high=0.05), np.zeros(3, np.int8)),
+        )
+    ),
+    Case("DynamicQuantizeLinear", [f32(3, 4)], outputs=3),
+    Case("DynamicQuantizeLinear", [f32(3, 4, low=1.0)], outputs=3),
+]
 CONTRACTION_CASES: list[Case] = [
     _conv("Conv", _X, (6, 4, 3, 3)),
     _conv("Conv", _X, (6, 4, 3, 2), 6, pads=(1, 0, 1, 1), strides=(2, 1)),

@@ -53,7 +53,7 @@ def run_op(
     results = op.infer(args, attrs)[:outputs]
     reason = refusal(op, args, attrs, results)
     assert reason is None, f"{name} refused: {reason}"
-    if op.expand is not None:
+    if op.expand is not None and (op.expand(args, attrs) is not None or op.reduce is None):
         return _run_expansion(op, inputs, attrs, args, outputs, env or {})
     if op.nest is not None:
         nest = keep_outputs(op.nest(args, attrs), [True] * outputs, len(args))

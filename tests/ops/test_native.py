@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 from case import Case
-from cases_contraction import CONTRACTION_CASES
+from cases_attention import ATTENTION_CASES, ROTARY_CASES
+from cases_contraction import CONTRACTION_CASES, EINSUM_CASES, INTEGER_CASES
 from cases_moves import MOVE_CASES
 from cases_pointwise import POINTWISE_CASES
 from cases_reduction import REDUCTION_CASES
@@ -27,6 +28,10 @@ CASES: list[Case] = [
     *REDUCTION_CASES,
     *CONTRACTION_CASES,
     *REST_CASES,
+    *ATTENTION_CASES,
+    *ROTARY_CASES,
+    *EINSUM_CASES,
+    *INTEGER_CASES,
 ]
 NAMED = pytest.mark.parametrize("case", CASES, ids=[f"{n}-{c}" for n, c in enumerate(CASES)])
 

@@ -22,35 +22,7 @@ from planish.ops.checks import (
     text,
 )
 from planish.ops.op import Arg, Args, Attrs, Fact, Op, Primitive, Result, unknown
-
-Operand = str | np.ndarray | None
-
-
-class Steps:
-    """Primitives in the making; each call appends one and gives the name of its output."""
-
-    def __init__(self) -> None:
-        self.made: list[Primitive] = []
-
-    def __call__(self, op: str, *inputs: Operand, name: str = "", **attrs: object) -> str:
-        """Append a primitive with one output."""
-        name = name or f"t{len(self.made)}"
-        self.made.append(Primitive(op, inputs, (name,), tuple(sorted(attrs.items()))))
-        return name
-
-    def finish(self, *values: str) -> list[Primitive]:
-        """The primitives, with values renamed to the operator's outputs in order."""
-        names = {value: f"out{n}" for n, value in enumerate(values)}
-        return [
-            Primitive(
-                p.op,
-                tuple(names.get(x, x) if isinstance(x, str) else x for x in p.inputs),
-                tuple(names.get(x, x) for x in p.outputs),
-                p.attrs,
-            )
-            for p in self.made
-        ]
-
+from planish.ops.steps import Operand, Steps
 
 # ---- Gemm ---------------------------------------------------------------------------------------
 

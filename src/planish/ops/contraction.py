@@ -77,7 +77,7 @@ def infer_conv(args: Args, attrs: Attrs) -> Result:
 
 
 def _infer_conv(args: Args, attrs: Attrs) -> list[Result]:
-    expect_dtype(args, 0, FLOATS)
+    expect_dtype(args, 0, FLOATS | {DType.I32})  # i32: what ConvInteger expands to
     same_dtype(args, range(3))
     result = infer_conv(args, attrs)
     _check_bias(args, result.shape)

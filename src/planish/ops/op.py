@@ -166,8 +166,9 @@ class Op:
     """One operator at the canonical opset.
 
     At most one of `element`, `reduce`, `nest`, `expand` and `anchor` says how it runs natively,
-    with one exception: an anchor has `reduce` too, the same in plain form, for dtypes that no
-    template takes. An operator with none of them runs on the host.
+    with one exception: beside `anchor` or `expand` there may be `reduce`, the same in plain form,
+    for dtypes that no template takes and for instances that cannot be expanded. An operator with
+    none of them runs on the host.
 
     Attributes:
         name: ONNX operator name.

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from planish.ops.activation import ACTIVATION
+from planish.ops.attention import ATTENTION
 from planish.ops.binary import BINARY
 from planish.ops.blocks import BLOCKS
 from planish.ops.composite import COMPOSITE
 from planish.ops.contraction import CONTRACTION
 from planish.ops.convert import CONVERT
+from planish.ops.einsum import EINSUM
 from planish.ops.gathering import GATHERING
 from planish.ops.generators import GENERATORS
+from planish.ops.integer import INTEGER
 from planish.ops.normalization import NORMALIZATION
 from planish.ops.op import Args, Attrs, Op, Result
 from planish.ops.padding import PADDING
@@ -49,6 +52,9 @@ FAMILIES: tuple[tuple[Op, ...], ...] = (
     SAMPLING,
     SCATTERING,
     SCANNING,
+    ATTENTION,
+    INTEGER,
+    EINSUM,
 )
 
 OPS: Mapping[str, Op] = {op.name: op for family in FAMILIES for op in family}
