@@ -26,7 +26,9 @@ class StepTime:
     Attributes:
         number: Of the step in the plan.
         name, kernel, tactic, origin: As in the plan; "host" is the kernel of a host step.
-        micros: From the first worker's start to the last one's end; steps of one group overlap.
+        micros: Its share of the run. Between two barriers the time of the slowest worker is shared
+            out over the steps there by the workers' time in each, so that waiting is charged to
+            the steps that caused it, and the steps add up to the time in native code.
         busy: Each worker's time inside the step's code, microseconds.
         flops: Floating-point operations at the opt shape.
     """
@@ -48,7 +50,7 @@ class ProfileReport:
     Attributes:
         steps: In the plan's order.
         total: Median time of a whole run with the caller's part, microseconds.
-        native: Median over the runs of the time inside native code and host steps, microseconds.
+        native: Median over the runs of the time in steps, native or on the host, microseconds.
         runs: How many were timed.
         threads: Workers.
     """
@@ -64,8 +66,7 @@ class Trace:
     """Collects the stamps of one run. The context calls it around each part."""
 
     def __init__(self, steps: int, workers: int) -> None:
-        self.begin = np.full(steps, np.inf)
-        self.end = np.zeros(steps)
+        self.share = np.zeros(steps)
         self.busy = np.zeros((steps, workers))
         self.native = 0.0
         self._kept: list[np.ndarray] = []
@@ -79,23 +80,45 @@ class Trace:
     def take(self, bound: Bound) -> None:
         """Read the stamps, and stop the stamping."""
         bound.job[:, 3] = 0
-        first, last = np.inf, 0.0
+        rounds: list[_Round] = []
         for worker, (stamps, steps) in enumerate(zip(self._kept, bound.steps, strict=True)):
+            number = 0
             for step, (begin, end) in zip(steps, stamps.tolist(), strict=False):
+                number += step < 0  # a barrier
+                while len(rounds) <= number:
+                    rounds.append(_Round())
                 if step >= 0:
-                    self._add(step, worker, begin, end)
-                    first, last = min(first, begin), max(last, end)
-        self.native += max(0.0, last - first)
+                    rounds[number].add(step, begin, end)
+                    self.busy[step, worker] += end - begin
+        for round_ in rounds:
+            spent = sum(round_.busy.values())
+            for step, busy in round_.busy.items():
+                self.share[step] += round_.span * busy / max(spent, 1)
+            self.native += round_.span
 
     def host(self, step: int, begin: int, end: int) -> None:
         """A host step ran from `begin` to `end`, nanoseconds."""
-        self._add(step, 0, begin, end)
+        self.share[step] += end - begin
+        self.busy[step, 0] += end - begin
         self.native += end - begin
 
-    def _add(self, step: int, worker: int, begin: float, end: float) -> None:
-        self.begin[step] = min(self.begin[step], begin)
-        self.end[step] = max(self.end[step], end)
-        self.busy[step, worker] += end - begin
+
+class _Round:
+    """What happened between two barriers, nanoseconds."""
+
+    def __init__(self) -> None:
+        self.busy: dict[int, int] = {}  # all workers' time, by step
+        self._begin, self._end = 0, 0
+
+    def add(self, step: int, begin: int, end: int) -> None:
+        self._begin = min(self._begin or begin, begin)
+        self._end = max(self._end, end)
+        self.busy[step] = self.busy.get(step, 0) + end - begin
+
+    @property
+    def span(self) -> int:
+        """From the first worker's start to the last one's end."""
+        return self._end - self._begin
 
 
 def profile_runs(context: Context, feeds: Mapping[str, Any], runs: int) -> ProfileReport:
@@ -123,8 +146,7 @@ def profile_runs(context: Context, feeds: Mapping[str, Any], runs: int) -> Profi
 
 
 def _step_times(context: Context, traces: Sequence[Trace]) -> tuple[StepTime, ...]:
-    spans = np.array([np.maximum(trace.end - trace.begin, 0.0) for trace in traces])
-    micros = np.median(spans, axis=0) / 1e3
+    micros = np.median(np.array([trace.share for trace in traces]), axis=0) / 1e3
     busy = np.median(np.array([trace.busy for trace in traces]), axis=0) / 1e3
     times = []
     for number, step in enumerate(context.plan.steps):
