@@ -171,6 +171,8 @@ def _c_remainder(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _whole_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Integer power, wrapping; a negative exponent gives the truncated quotient 1 / a**-b."""
+    if a.dtype.kind == "u":
+        return np.asarray(a**b)
     result = a ** np.where(b < 0, 0, b)
     negative = np.where(a == 1, 1, np.where(a == -1, np.where(b % 2 == 0, 1, -1), 0))
     return np.where(b < 0, negative, result)

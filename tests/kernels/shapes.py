@@ -1,0 +1,21 @@
+"""What the conformance test runs: for each workload op, a table of workloads by name.
+
+Sizes lie below, at, above, and at no multiple of the tiles; inputs and outputs are strided; each
+epilogue occurs. A kernel that joins the catalogue is tested by the rows of its op; an op joins by
+a row in `WORKLOADS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nests import ENVS, NESTS
+
+from planish.kernels.workload import Workload
+
+WORKLOADS: dict[str, Mapping[str, Workload]] = {"nest": NESTS}
+
+
+def environments(workload: Workload) -> tuple[Mapping[str, int], ...]:
+    """Values of the symbolic sizes to run a workload with."""
+    return ENVS if workload.params else ({},)
