@@ -11,27 +11,21 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
+from full_plan import full_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planish.base.dtypes import DType
 from planish.base.errors import PlanFileError
-from planish.base.shapes import Dim, ceildiv, dim_max, floordiv, mod, symbol
+from planish.base.shapes import Dim, dim_max, floordiv, mod, symbol
 from planish.plan import (
     HeapBuffer,
-    HostStep,
-    HostTensor,
-    NativeStep,
-    PhaseCall,
     Plan,
     Profile,
-    Ref,
     TensorInfo,
     check_plan,
-    plan_text,
     read_plan,
     write_plan,
 )
@@ -39,72 +33,7 @@ from planish.plan import container as frame
 from planish.plan.fields import Field
 from planish.plan.write import encode_sym
 
-N, H, M = symbol("N"), symbol("H"), symbol("M")
-
-
-def full_plan(**fields: Any) -> Plan:
-    """A plan that uses every field."""
-    native = NativeStep(
-        name="conv_1",
-        origin=("Conv_0", "Relu_1"),
-        args=(Ref("input", 0), Ref("weight", 1), Ref("arena", 0, 64, span=64 * N), None),
-        params=(N, floordiv(H + 1, 2)),
-        phases=(PhaseCall("k0123_0", ceildiv(N, 4)), PhaseCall("k0123_1", 7, barrier=False)),
-        group=0,
-        weight=1.5,
-        kernel="cpu.conv_f32.direct",
-        tactic="mr=6 nr=4",
-        reason=("fastest of 4", "winograd: refused, stride 2"),
-        workload="conv f32[N,3,H,8]",
-        micros=12.25,
-        flops=1 << 40,
-        bytes=12345,
-        precision="f32",
-    )
-    host = HostStep(
-        name="nonzero_2",
-        origin=("NonZero_3",),
-        op="NonZero",
-        model=b"\x08\x07 not looked at by the file",
-        inputs=(HostTensor(Ref("arena", 0, 64), DType.F32, (N, 2)), None),
-        outputs=(
-            HostTensor(Ref("heap", 0), DType.I64, (2, M)),
-            HostTensor(Ref("heap", 1), DType.I64, None),
-        ),
-        reason="its size depends on data",
-        micros=100.0,
-    )
-    last = dataclasses.replace(
-        native, name="last", group=1, params=(M,), args=(Ref("heap", 0), Ref("output", 0))
-    )
-    values: dict[str, Any] = {
-        "name": "модель \ud800 'x'",
-        "inputs": (TensorInfo("data", DType.F32, (N, 3, H, 8)), TensorInfo("k", DType.I64, ())),
-        "outputs": (TensorInfo("y", DType.I64, (2, M)),),
-        "profiles": (Profile((("N", 1, 2, 8), ("H", 4, 4, 64))),),
-        "steps": (native, host, last),
-        "objects": (b"object one", b"", b"object three"),
-        "weights": (
-            np.arange(6, dtype=np.float32).reshape(2, 3),
-            np.arange(5, dtype=ml_dtypes.bfloat16),
-            np.zeros((0, 4), np.int8),
-            np.array(True),
-            np.arange(3).astype(ml_dtypes.int4),
-        ),
-        "arena": 4096,
-        "worker_scratch": 128,
-        "heap": (HeapBuffer(16 * M), HeapBuffer(0)),
-        "threads": 2,
-        "target": {"isa": "avx2", "needs": ["avx2", "fma"]},
-        "provenance": {
-            "model": {"sha256": "ab" * 32, "opset": 17},
-            "options": ["--level", 3, None],
-        },
-        "stages": (("import", 57), ("fuse_epilogue", 21)),
-        "memory": {"planned": 4096, "naive": 9999, "lower_bound": 4000},
-        "history": (("fuse_epilogue", "Relu into Conv", ("Relu_1", "Conv_0")),),
-    }
-    return Plan(**{**values, **fields})
+N, H = symbol("N"), symbol("H")
 
 
 @pytest.fixture
@@ -479,35 +408,3 @@ def test_write_plan_is_save(path: Path) -> None:
     first = path.read_bytes()
     full_plan().save(path)
     assert path.read_bytes() == first
-
-
-# ---- text ---------------------------------------------------------------------------------------
-
-TEXT = """\
-plan tiny
-  target avx2, 2 threads
-  input  data: f32[N,3,H,8]
-  input  k: i64[]
-  output y: i64[2,M]
-  profile N 1..2..8, H 4..4..64
-  memory arena 4,096, scratch 128 a worker, weights 38 in 5, code 22, lower_bound 4,000, \
-naive 9,999, planned 4,096, heap 16*M, heap 0
-  stages import 57, fuse_epilogue 21
-     0 [*] g0 conv_1 = cpu.conv_f32.direct mr=6 nr=4 (input0, weight1, arena+64, -; \
-N, floordiv(H+1,2)) units floordiv(N+3,4)+7 f32 12.2 us from Conv_0, Relu_1
-         - fastest of 4
-         - winograd: refused, stride 2
-     1 [*] nonzero_2 = host NonZero(arena+64: f32[N,2], -) -> heap0: i64[2,M], heap1: i64[?] \
-100.0 us from NonZero_3
-         - its size depends on data
-     2 [*] g1 last = cpu.conv_f32.direct mr=6 nr=4 (heap0, output0; M) \
-units floordiv(N+3,4)+7 f32 12.2 us from Conv_0, Relu_1
-         - fastest of 4
-         - winograd: refused, stride 2
-"""
-
-
-def test_text() -> None:
-    assert plan_text(full_plan(name="tiny"), reasons=True, times=True) == TEXT
-    short = plan_text(full_plan(name="tiny"))
-    assert " us" not in short and "fastest" not in short
