@@ -212,7 +212,7 @@ def _tile_cycles(
         total *= 1.7
     if _lines_of_a_set(problem, shape) > _ways(target) + 1:
         total *= 1.6
-    return total * outer * (1 + pixels / 400)  # each pixel is a stream of its own
+    return total * outer * (1 + pixels / 200)  # each pixel is a stream of its own
 
 
 def _inside(window: Window) -> float:
