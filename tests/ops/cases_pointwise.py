@@ -70,6 +70,19 @@ POINTWISE_CASES: list[Case] = [
     Case("Mod", [ints(3, 5, low=-20, high=20), -ints(3, 5, low=1, high=7)]),
     Case("Mod", [ints(3, 5, low=-20, high=20), ints(3, 5, low=1, high=7)], {"fmod": 1}),
     Case("Mod", [f32(3, 5), f32(3, 5)], {"fmod": 1}),
+    Case("Mod", [f32(3, 5), f32(3, 5)], opset=28, truth="onnx"),
+    Case("SwiGLU", [f32(3, 5), f32(3, 5)], {"alpha": 1.5}, opset=28, truth="onnx"),
+    *(
+        Case(
+            "BitShift",
+            [ints(3, 5, dtype=t), ints(5, low=-2, high=9, dtype=t)],
+            {"direction": d},
+            opset=28,
+            truth="onnx",
+        )
+        for t in (np.int8, np.int64)
+        for d in ("LEFT", "RIGHT")
+    ),
     Case("Pow", [f32(3, 4, low=0.1), f32(3, 4)]),
     *(Case("Pow", [f32(3, 4, low=0.1), scalar(e)], const=[1]) for e in (2, 3, 0.5, -1, 0, 1.7)),
     Case("Pow", [ints(3, 4), ints(3, 4, low=0, high=4)]),

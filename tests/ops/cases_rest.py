@@ -239,6 +239,32 @@ SCAN_CASES: list[Case] = [
         "TopK", [np.array([1, -np.inf, 2, -np.inf], np.float32), i64(4)], {}, 2, [1], symbolic=False
     ),
 ]
+FRAMING_CASES: list[Case] = [
+    Case("CenterCropPad", [f32(5, 8), i64(8, 5)], const=[1]),
+    Case("CenterCropPad", [f32(4, 5, 8), i64(9)], {"axes": (-2,)}, const=[1]),
+    *(
+        Case(
+            "AffineGrid",
+            [f32(2, d, d + 1), i64(2, 1, *(4, 5, 3)[:d])],
+            {"align_corners": a},
+            const=[1],
+        )
+        for d in (2, 3)
+        for a in (0, 1)
+    ),
+    Case("Col2Im", [f32(2, 12, 20), i64(5, 6), i64(2, 2)], const=[1, 2]),
+    Case(
+        "Col2Im",
+        [f32(1, 6, 9), i64(5, 6), i64(1, 3)],
+        {"strides": (2, 3), "pads": (0, 1, 0, 2)},
+        const=[1, 2],
+    ),
+    *(
+        Case(op, [np.array(10)], {"periodic": p}, const=[0], tolerance=1e-6)
+        for op in ("HannWindow", "HammingWindow", "BlackmanWindow")
+        for p in (0, 1)
+    ),
+]
 REST_CASES: list[Case] = [
     *GENERATOR_CASES,
     *BLOCK_CASES,
@@ -247,4 +273,5 @@ REST_CASES: list[Case] = [
     *SAMPLE_CASES,
     *SCATTER_CASES,
     *SCAN_CASES,
+    *FRAMING_CASES,
 ]

@@ -13,16 +13,16 @@ from planish.ops.checks import (
     FLOATS,
     INTEGERS,
     NUMBERS,
-    UNSIGNED,
     broadcast,
     expect_dtype,
+    float_attr,
     int_attr,
     require,
     str_attr,
 )
 from planish.ops.op import Args, Attrs, Op, Result
 from planish.ops.pointwise import fetch, pointwise, wide
-from planish.ops.scalar import Index, cast, like, mul, select
+from planish.ops.scalar import Index, cast, like, lt, mul, select
 from planish.ops.sizes import (
     Combine,
     combine,
@@ -52,15 +52,20 @@ def _mod(attrs: Attrs, a: Expr, b: Expr) -> Expr:
     return call("fmod" if int_attr(attrs, "fmod", 0) else "mod", a, b)
 
 
-def _refuse_float_mod(args: Args, attrs: Attrs) -> str | None:
-    if require(args, 0).dtype.is_float and not int_attr(attrs, "fmod", 0):
-        return "Mod of floats is defined with fmod=1 only"
-    return None
-
-
 def _shift(attrs: Attrs, a: Expr, b: Expr) -> Expr:
-    direction = str_attr(attrs, "direction", "", ("LEFT", "RIGHT"))
-    return call("shl" if direction == "LEFT" else "shr", a, b)
+    """Shifts by the width or more, or by less than 0, leave only copies of the sign."""
+    if str_attr(attrs, "direction", "", ("LEFT", "RIGHT")) == "LEFT":
+        return call("shl", a, b)
+    if not a.dtype.is_signed:
+        return call("shr", a, b)
+    flipped = call("not", call("shr", call("not", a), b))
+    return select(lt(a, like(0, a)), flipped, call("shr", a, b))
+
+
+def _swiglu(attrs: Attrs, a: Expr, b: Expr) -> Expr:
+    alpha = float_attr(attrs, "alpha", 1.0)
+    gate = a if alpha == 1.0 else mul(like(alpha, a), a)
+    return mul(mul(a, call("sigmoid", gate)), b)
 
 
 def _variadic(fn: str) -> Callable[..., Expr]:
@@ -161,9 +166,7 @@ _BITWISE: tuple[tuple[str, str], ...] = (
 BINARY: tuple[Op, ...] = (
     *(pointwise(n, _plain(f), inputs=2, accepts=NUMBERS, sizes=s) for n, f, s in _ARITHMETIC),
     pointwise("Div", _plain("div"), inputs=2, accepts=NUMBERS, sizes=_EXACT_OR_NOT),
-    pointwise(
-        "Mod", _mod, inputs=2, accepts=NUMBERS, sizes={False: size_mod}, refuse=_refuse_float_mod
-    ),
+    pointwise("Mod", _mod, inputs=2, accepts=NUMBERS, sizes={False: size_mod}),
     Op("Pow", _infer_pow, element=_pow),
     *(
         pointwise(n, _plain(f), inputs=2, accepts=NUMBERS, result=DType.BOOL, sizes=s)
@@ -182,6 +185,7 @@ BINARY: tuple[Op, ...] = (
     pointwise("Mean", _mean, inputs=None, accepts=FLOATS),
     *(pointwise(n, _plain(f), inputs=2, accepts=BOOL) for n, f in _LOGIC),
     *(pointwise(n, _plain(f), inputs=2, accepts=INTEGERS) for n, f in _BITWISE),
-    pointwise("BitShift", _shift, inputs=2, accepts=UNSIGNED),
+    pointwise("BitShift", _shift, inputs=2, accepts=INTEGERS),
+    pointwise("SwiGLU", _swiglu, inputs=2, accepts=FLOATS),
     Op("Where", _infer_where, element=_where),
 )

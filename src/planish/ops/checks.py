@@ -11,7 +11,6 @@ from planish.ops.op import Arg, Args, Attrs, Fact
 
 FLOATS = frozenset((DType.F32, DType.F64, DType.F16, DType.BF16))
 INTEGERS = frozenset(d for d in DType if d.is_integer and d.bits >= 8)
-UNSIGNED = frozenset(d for d in INTEGERS if not d.is_signed)
 NUMBERS = FLOATS | INTEGERS
 BOOL = frozenset((DType.BOOL,))
 ANY = frozenset(DType)

@@ -16,7 +16,7 @@ from planish.ops.checks import (
     text,
 )
 from planish.ops.op import Args, Attrs, Op, Result
-from planish.ops.pointwise import copy_element, single
+from planish.ops.pointwise import single
 from planish.ops.scalar import Index, cast, load, maximum, minimum
 from planish.ops.sizes import combine, known_sizes, size_max, size_min
 
@@ -24,6 +24,10 @@ from planish.ops.sizes import combine, known_sizes, size_max, size_min
 def _infer_identity(args: Args, attrs: Attrs) -> list[Result]:
     x = require(args, 0)
     return [Result(x.dtype, x.shape, known_sizes(x))]
+
+
+def _identity(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
+    return load(0, at, require(args, 0).dtype)
 
 
 def _infer_cast(args: Args, attrs: Attrs) -> list[Result]:
@@ -122,7 +126,7 @@ def _refuse_saturation(args: Args, attrs: Attrs) -> str | None:
 
 
 CONVERT: tuple[Op, ...] = (
-    Op("Identity", _infer_identity, element=copy_element()),
+    Op("Identity", _infer_identity, element=_identity),
     Op("Cast", _infer_cast, element=_cast_element, refuse=_refuse_saturation),
     Op("CastLike", _infer_cast_like, element=_cast_like_element, refuse=_refuse_saturation),
     Op("BitCast", _infer_bit_cast),

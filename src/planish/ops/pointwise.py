@@ -9,7 +9,7 @@ from planish.base.errors import ModelError
 from planish.base.expr import Const, Expr, const, index
 from planish.base.shapes import Shape, Sym
 from planish.ops.checks import broadcast, expect_dtype, require, same_dtype, shape_of
-from planish.ops.op import Arg, Args, Attrs, Element, Infer, Op, Refuse, Result
+from planish.ops.op import Arg, Args, Attrs, Op, Refuse, Result
 from planish.ops.scalar import Index, accumulator, cast, load, minimum, size, sub
 from planish.ops.sizes import Combine, combine, known_sizes
 
@@ -105,22 +105,3 @@ def single(arg: Arg) -> Const | None:
 def wide(x: Expr) -> Expr:
     """X in the dtype in which functions of it are computed."""
     return cast(x, accumulator(x.dtype))
-
-
-def same_as(number: int = 0) -> Infer:
-    """Types of an operator with one output like input `number`."""
-
-    def infer(args: Args, attrs: Attrs) -> list[Result]:
-        arg = require(args, number)
-        return [Result(arg.dtype, arg.shape)]
-
-    return infer
-
-
-def copy_element(number: int = 0) -> Element:
-    """The element at the same place of input `number`."""
-
-    def element(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
-        return load(number, at, require(args, number).dtype)
-
-    return element

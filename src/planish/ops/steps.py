@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from planish.base.shapes import Dim
@@ -61,8 +59,3 @@ class Steps:
             )
             for p in self.made
         ]
-
-
-def int_array(values: Sequence[int]) -> np.ndarray:
-    """A 1-D i64 constant."""
-    return np.array(values, np.int64)

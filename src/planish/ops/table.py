@@ -12,14 +12,17 @@ from planish.ops.composite import COMPOSITE
 from planish.ops.contraction import CONTRACTION
 from planish.ops.convert import CONVERT
 from planish.ops.einsum import EINSUM
+from planish.ops.framing import FRAMING
 from planish.ops.gathering import GATHERING
 from planish.ops.generators import GENERATORS
+from planish.ops.host import HOST
 from planish.ops.integer import INTEGER
 from planish.ops.normalization import NORMALIZATION
 from planish.ops.op import Args, Attrs, Op, Result
 from planish.ops.padding import PADDING
 from planish.ops.pooling import POOLING
 from planish.ops.quantization import QUANTIZATION
+from planish.ops.recurrent import RECURRENT
 from planish.ops.reduction import REDUCTION
 from planish.ops.resizing import RESIZING
 from planish.ops.sampling import SAMPLING
@@ -55,6 +58,9 @@ FAMILIES: tuple[tuple[Op, ...], ...] = (
     ATTENTION,
     INTEGER,
     EINSUM,
+    FRAMING,
+    RECURRENT,
+    HOST,
 )
 
 OPS: Mapping[str, Op] = {op.name: op for family in FAMILIES for op in family}
