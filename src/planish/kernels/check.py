@@ -85,8 +85,23 @@ def run_kernel(
         VerifyError: An input has the wrong shape, or a gap of a strided output was written.
         CompileError: LLVM refused the code.
     """
-    sizes = dict(env or {})
     source, library = build(kernel, workload, config, target)
+    return run_built(kernel, workload, config, target, source, library, inputs, env, threads)
+
+
+def run_built(
+    kernel: Kernel,
+    workload: Workload,
+    config: Config,
+    target: CpuTarget,
+    source: Source,
+    library: Library,
+    inputs: Sequence[np.ndarray],
+    env: Mapping[str, int] | None = None,
+    threads: int = 1,
+) -> list[np.ndarray]:
+    """Run a tactic that is compiled and linked already; as `run_kernel`."""
+    sizes = dict(env or {})
     where = f"{kernel.name} [{config_text(config)}] on {workload}"
     ins = [_lay(kernel, workload, config, target, n, a, sizes) for n, a in enumerate(inputs)]
     outs = [_Laid(output, sizes) for output in workload.outputs]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from planish.base import knobs
 from planish.base.errors import BuildError, CompileError
 from planish.base.shapes import evaluate
 from planish.graph.graph import Graph
@@ -23,6 +24,7 @@ from planish.targets.cpu import CpuTarget, usable_cores
 from planish.targets.driver import driver_object
 from planish.tune.cache import TimingCache, default_cache_path
 from planish.tune.candidates import Candidates, candidates
+from planish.tune.check import plainest, tactic_error
 from planish.tune.compile import Compiled, CompilePool, Tactic, compile_here
 from planish.tune.search import Race, race_all, verdict
 
@@ -73,6 +75,7 @@ class Trial:
         self.options = options
         self.pool = pool
         self.progress = progress
+        self.opt = {n: m for p in reversed(assembler.profiles) for n, _, m, _ in p.dims}
         self.pinned = _pins(lowered, options, target)
         self.found: dict[Workload, Candidates] = {}
         for step in lowered.steps:
@@ -95,9 +98,24 @@ class Trial:
             self.target,
             cache,
             self.measure,
+            accept=self.error if knobs.CHECK.value else None,
             time_budget=self.options.time_budget,
             progress=self.progress,
         )
+
+    def error(self, workload: Workload, tactic: Tactic) -> float | None:
+        """How far off a tactic's result is, if that is more than its kernel's tolerance."""
+        plain = plainest(self.found[workload].tactics)
+        if plain.text == tactic.text:
+            return None
+        step = next(s for s in self.steps if s.workload == workload)
+        env = {
+            name: evaluate(dim, self.opt)
+            for name, dim in zip(workload.params, step.params, strict=True)
+        }
+        made = [self._compiled[workload, t.text] for t in (tactic, plain)]
+        error = tactic_error(tactic, made[0], plain, made[1], workload, self.target, env)
+        return error if error > tactic.kernel.tolerance else None
 
     def measure(self, choice: dict[Workload, Tactic], runs: int) -> dict[Workload, list[float]]:
         """Run a plan with these tactics; microseconds of each workload, one a run."""

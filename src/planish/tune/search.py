@@ -23,6 +23,8 @@ KEPT = 4  # candidates that stay after the first round
 
 # For each workload the tactic it runs with -> for each workload the microseconds it took, one a run
 Measure = Callable[[dict[Workload, Tactic], int], dict[Workload, list[float]]]
+# The error of a tactic on a workload when it is too large, None when the tactic is right
+Accept = Callable[[Workload, Tactic], float | None]
 Progress = Callable[[str, int, int], None]
 
 
@@ -35,12 +37,20 @@ class Race:
         tactics: Still in the race.
         times: Tactic text -> microseconds measured in each run.
         fixed: Chosen without a race: a pin, a single candidate, a cached time.
+        rejected: Tactic text -> error of those whose result was off.
     """
 
     workload: Workload
     tactics: list[Tactic]
     times: dict[str, list[float]] = field(default_factory=dict)
     fixed: bool = False
+    rejected: dict[str, float] = field(default_factory=dict)
+
+    def reject(self, tactic: Tactic, error: float) -> None:
+        """Take a tactic out whose result is off."""
+        self.rejected[tactic.text] = error
+        self.tactics = [t for t in self.tactics if t.text != tactic.text]
+        self.times.pop(tactic.text, None)
 
     def best(self, tactic: Tactic) -> float:
         """The fastest that a tactic was seen, microseconds; infinity if it was never timed."""
@@ -57,6 +67,7 @@ def race_all(
     cache: TimingCache,
     measure: Measure,
     *,
+    accept: Accept | None = None,
     time_budget: float = 0.0,
     progress: Progress = lambda what, done, total: None,
 ) -> dict[Workload, Race]:
@@ -67,6 +78,7 @@ def race_all(
         target: The CPU.
         cache: Times known already; extended by what is measured.
         measure: Runs the plan with the given tactics.
+        accept: The error of a tactic, or None if it may win; asked of each winner.
         time_budget: Seconds after which no further round starts; 0.0: no limit.
         progress: Called with (what, done, total).
     """
@@ -85,10 +97,22 @@ def race_all(
         for race in open_races:
             _drop_slow(race, keep)
     for race in races.values():
+        if not race.fixed and accept is not None:
+            _accept_winner(race, accept)
         if not race.fixed:
             for tactic_text, times in race.times.items():
                 cache.record(race.workload, target, tactic_text, min(times))
     return races
+
+
+def _accept_winner(race: Race, accept: Accept) -> None:
+    """Take the winner out as long as its result is off; the last tactic left is the reference."""
+    while len(race.tactics) > 1:
+        winner = race.winner()
+        error = accept(race.workload, winner)
+        if error is None:
+            return
+        race.reject(winner, error)
 
 
 def _start(workload: Workload, found: Candidates, target: CpuTarget, cache: TimingCache) -> Race:
@@ -138,6 +162,7 @@ def verdict(race: Race, found: Candidates, chosen: Tactic) -> tuple[str, ...]:
         if text != chosen.text:
             ratio = min(times) / best if best > 0 else 0.0
             lines.append(f"{text}: lost, {min(times):.1f} us ({ratio:.2f}x)")
+    lines += [f"{t}: rejected, its result is off by {e:.1e}" for t, e in race.rejected.items()]
     lines += [f"{tactic.text}: not timed at this level" for tactic in found.skipped]
     lines += [f"{name}: refused, {reason}" for name, reason in found.refused]
     return tuple(lines)

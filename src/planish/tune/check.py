@@ -1,0 +1,80 @@
+"""Holds a tactic that won its race against the plainest other one, on random data.
+
+A kernel is right by its tests; this catches what they cannot: a compiler's defect on this CPU, or a
+config whose rounding is too rough for this very workload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from planish.base.shapes import evaluate
+from planish.kernels.check import largest_error, run_built
+from planish.kernels.workload import Operand, Workload
+from planish.targets.cpu import CpuTarget
+from planish.targets.link import Library
+from planish.tune.compile import Compiled, Tactic
+
+_FRESH = 1 << 20  # random numbers that are drawn; larger operands repeat them
+
+
+def tactic_error(
+    tactic: Tactic,
+    compiled: Compiled,
+    plain: Tactic,
+    plain_compiled: Compiled,
+    workload: Workload,
+    target: CpuTarget,
+    env: Mapping[str, int],
+) -> float:
+    """How far a tactic's result lies from the plain one's.
+
+    Args:
+        tactic: The tactic in question.
+        compiled: Its code.
+        plain: The tactic it is held against.
+        plain_compiled: That one's code.
+        workload: The workload.
+        target: The CPU.
+        env: Values of the workload's params.
+
+    Returns:
+        The largest difference relative to the largest magnitude; infinity for stray NaNs.
+    """
+    inputs = random_operands(workload, env)
+    results = [
+        run_built(
+            t.kernel, workload, t.config, target, c.source, Library([c.object]), inputs, env,
+            target.threads,
+        )
+        for t, c in ((tactic, compiled), (plain, plain_compiled))
+    ]  # fmt: skip
+    pairs = zip(results[0], results[1], strict=True)
+    return max((largest_error(got, want) for got, want in pairs), default=0.0)
+
+
+def plainest(tactics: tuple[Tactic, ...]) -> Tactic:
+    """The tactic whose code is simplest: of a `.plain` kernel if there is one, else the last."""
+    named = [tactic for tactic in tactics if tactic.kernel.name.endswith(".plain")]
+    return named[0] if named else tactics[-1]
+
+
+def random_operands(workload: Workload, env: Mapping[str, int]) -> list[np.ndarray]:
+    """An array for each input, in its logical shape; broadcast axes repeat one element."""
+    random = np.random.default_rng(0)
+    return [_random(operand, env, random) for operand in workload.inputs]
+
+
+def _random(operand: Operand, env: Mapping[str, int], random: np.random.Generator) -> np.ndarray:
+    shape = tuple(evaluate(dim, env) for dim in operand.shape)
+    own = tuple(1 if s == 0 else e for e, s in zip(shape, operand.strides, strict=True))
+    count = int(np.prod(own, dtype=np.int64))
+    fresh = min(count, _FRESH)
+    if operand.dtype.is_float:
+        numbers = random.standard_normal(fresh, dtype=np.float32)
+    else:
+        numbers = random.integers(0, 2, fresh)
+    filled = np.resize(numbers.astype(operand.dtype.numpy), count).reshape(own)
+    return np.broadcast_to(filled, shape)
