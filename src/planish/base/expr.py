@@ -318,6 +318,8 @@ def _parse(tokens: list[str], at: int) -> tuple[Expr, int]:
     token = tokens[at]
     if token != "(":
         return _parse_leaf(token), at + 1
+    if at + 1 >= len(tokens):
+        raise ValueError("the expression ends too early")
     head, _, tag = tokens[at + 1].partition(":")
     at += 2
     number = -1

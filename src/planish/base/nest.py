@@ -92,8 +92,11 @@ def parse_nest(text: str) -> Nest:
     words = head.split()
     if not words or words[0] != "nest":
         raise ValueError(f"a nest starts with 'nest', not {head!r}")
-    outer = tuple(parse_dim(word.split("<", 1)[1]) for word in words[1:])
-    return Nest(outer, tuple(map(_parse_stage, rows)))
+    try:
+        outer = tuple(parse_dim(word.split("<", 1)[1]) for word in words[1:])
+        return Nest(outer, tuple(map(_parse_stage, rows)))
+    except IndexError as error:
+        raise ValueError(f"a loop or a stage of this nest is cut short: {text!r}") from error
 
 
 def _parse_stage(row: str) -> Stage:
@@ -105,7 +108,7 @@ def _parse_stage(row: str) -> Stage:
     store = None
     if stored:
         number, _, at = target.partition("[")
-        words = parse_expr(f"(load:i64 0 {at.rstrip(' ]')})")
+        words = parse_expr(f"(load:i64 0 {at.strip().removesuffix(']')})")
         store = Store(int(number), getattr(words, "index", ()))
     extents = {p: tuple(parse_dim(w.split("<")[1]) for w in loops if w[0] == p) for p in "mr"}
     return Stage(
