@@ -159,26 +159,24 @@ def _run_stage(
 def _combine(stage: Stage, raw: np.ndarray, keep: int) -> np.ndarray:
     """Combine the axes after the first `keep`."""
     flat = raw.reshape(*raw.shape[:keep], math.prod(raw.shape[keep:]))
-    real = flat.dtype.kind == "f" or stage.dtype.is_float
-    if stage.combiner in ("sum", "prod"):
-        wide = np.float64 if real else stage.dtype.numpy
-        return np.asarray(
-            (np.sum if stage.combiner == "sum" else np.prod)(flat, axis=-1, dtype=wide)
-        )
+    kind = stage.dtype.numpy
+    if flat.dtype.kind == "f" or stage.dtype.is_float:
+        flat, kind = flat.astype(np.float64), np.dtype(np.float64)
+    if stage.combiner == "sum":
+        return np.asarray(np.sum(flat, axis=-1, dtype=kind))
+    if stage.combiner == "prod":
+        return np.asarray(np.prod(flat, axis=-1, dtype=kind))
     if stage.combiner in ("max", "min"):
-        wide = flat.astype(np.float64) if real else flat
+        best = np.max if stage.combiner == "max" else np.min
         edge = _edge(stage, highest=stage.combiner == "min")
-        return np.asarray(
-            (np.max if stage.combiner == "max" else np.min)(wide, axis=-1, initial=edge)
-        )
+        return np.asarray(best(flat, axis=-1, initial=edge))
     if stage.combiner == "or":
         return np.asarray(np.any(flat, axis=-1))
     if stage.combiner.startswith("arg"):
-        wide = flat.astype(np.float64) if real else flat
-        best = np.argmax if "max" in stage.combiner else np.argmin
+        first = np.argmax if "max" in stage.combiner else np.argmin
         if stage.combiner.endswith("_last"):
-            return np.asarray(flat.shape[-1] - 1 - best(wide[..., ::-1], axis=-1))
-        return np.asarray(best(wide, axis=-1))
+            return np.asarray(flat.shape[-1] - 1 - first(flat[..., ::-1], axis=-1))
+        return np.asarray(first(flat, axis=-1))
     raise VerifyError(f"no combiner {stage.combiner!r}")
 
 

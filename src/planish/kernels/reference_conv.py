@@ -52,7 +52,7 @@ def attention(
     score = mask(np.matmul(q, np.swapaxes(k, -1, -2)) * float(str(workload.attr("scale"))))
     with np.errstate(invalid="ignore"):
         score = np.exp(score - score.max(axis=-1, keepdims=True))
-        return np.matmul(score / score.sum(axis=-1, keepdims=True), v)
+        return np.asarray(np.matmul(score / score.sum(axis=-1, keepdims=True), v))
 
 
 def conv_transpose(

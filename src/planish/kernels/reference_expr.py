@@ -200,7 +200,7 @@ def _each(fn: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
 def _float_mod(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Python's float modulo: the result has the divisor's sign."""
     rest = np.fmod(a, b)
-    return np.where((rest != 0) & ((rest < 0) != (b < 0)), rest + b, rest)
+    return np.asarray(np.where((rest != 0) & ((rest < 0) != (b < 0)), rest + b, rest))
 
 
 # Functions whose result the dtype's own arithmetic gives exactly rounded, on all kinds.

@@ -89,7 +89,7 @@ def acosh(m: MathBlocks, x: Val) -> Val:
     """The inverse hyperbolic cosine."""
     t = m.op("fsub", x, real(1.0, x.ty))
     root = m.sqrt(m.fma(t, t, m.op("fadd", t, t)))
-    near = m.apply("log1p", [m.op("fadd", t, root)])
+    near = log1p(m, m.op("fadd", t, root))
     far = m.op("fadd", log(m, x), real(math.log(2), x.ty))
     value = m.choose("olt", x, 1e18, near, far)
     return m.choose("olt", x, 1.0, real(math.nan, x.ty), value)
