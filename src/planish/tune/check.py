@@ -72,6 +72,7 @@ def _random(operand: Operand, env: Mapping[str, int], random: np.random.Generato
     own = tuple(1 if s == 0 else e for e, s in zip(shape, operand.strides, strict=True))
     count = int(np.prod(own, dtype=np.int64))
     fresh = min(count, _FRESH)
+    numbers: np.ndarray
     if operand.dtype.is_float:
         numbers = random.standard_normal(fresh, dtype=np.float32)
     else:

@@ -15,6 +15,7 @@ from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
 from planish.tune.cache import TimingCache
 from planish.tune.candidates import Candidates
+from planish.tune.check import plainest
 from planish.tune.compile import Tactic
 
 # Runs of each plan in a round, and how much slower than the best a candidate may be to stay.
@@ -98,21 +99,22 @@ def race_all(
             _drop_slow(race, keep)
     for race in races.values():
         if not race.fixed and accept is not None:
-            _accept_winner(race, accept)
+            _accept_winner(race, accept, plainest(found[race.workload].tactics))
         if not race.fixed:
             for tactic_text, times in race.times.items():
                 cache.record(race.workload, target, tactic_text, min(times))
     return races
 
 
-def _accept_winner(race: Race, accept: Accept) -> None:
-    """Take the winner out as long as its result is off; the last tactic left is the reference."""
-    while len(race.tactics) > 1:
+def _accept_winner(race: Race, accept: Accept, plain: Tactic) -> None:
+    """Take the winner out as long as its result is off; the plain tactic stands in for none."""
+    while race.tactics:
         winner = race.winner()
         error = accept(race.workload, winner)
         if error is None:
             return
         race.reject(winner, error)
+    race.tactics = [plain]
 
 
 def _start(workload: Workload, found: Candidates, target: CpuTarget, cache: TimingCache) -> Race:
