@@ -107,3 +107,14 @@ def test_bodies_follow_a_replacement() -> None:
     verify(graph)
     assert branch.attrs["then_branch"].nodes[0].inputs == [graph.inputs[1]]
     assert branch.attrs["else_branch"].outputs == [graph.inputs[1]]
+
+
+def test_what_nobody_reads_any_more_goes_too() -> None:
+    graph = parse_graph(CHAIN)
+    _, neg, exp, add = graph.nodes
+    graph.apply(Patch("", (add,), (), ((add.output, exp.output),)), "test")
+    verify(graph)
+    assert [n.op for n in graph.nodes] == ["Relu", "Exp"]
+    assert not graph.holds(neg)
+    assert graph.history[0].origin == ("d", "b")
+    assert graph.outputs[0].name == "d"

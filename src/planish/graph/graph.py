@@ -97,9 +97,15 @@ def constant(name: str, data: np.ndarray) -> Value:
     return Value(name, TensorType(DType.from_numpy(data.dtype), tuple(data.shape)), data)
 
 
-def known_sizes(name: str, dims: Sequence[Dim], dtype: DType = DType.I64) -> Value:
-    """A list of sizes that no node computes: for operands that only say how large a result is."""
-    value = Value(name, TensorType(dtype, (len(dims),)))
+def known_sizes(name: str, dims: Sequence[Dim], like: TensorType | None = None) -> Value:
+    """Sizes that no node computes: for operands that only say how large a result is.
+
+    Args:
+        name: Name of the value.
+        dims: The sizes.
+        like: Type of the value; None: a list of i64.
+    """
+    value = Value(name, like or TensorType(DType.I64, (len(dims),)))
     value.dims = tuple(dims)
     return value
 
@@ -158,7 +164,8 @@ class Patch:
 
     Attributes:
         note: What it does, for the history and for `explain`, e.g. "bn1 folded into conv1".
-        remove: Nodes that go. Each of their outputs that is still used must be replaced.
+        remove: Nodes that go. Each of their outputs that is still used must be replaced. What
+            nobody but them reads goes too, and need not be listed.
         add: Nodes that come, in topological order. Unnamed ones get a fresh name.
         replace: Old value -> value with the same contents that its users read from now on. What
             `add` makes for it takes over its name, and a graph output keeps its name in any case.
@@ -270,6 +277,8 @@ class Graph:
     def apply(self, patch: Patch, step: str) -> None:
         """Carry out a rewrite and note it in the history.
 
+        Nodes whose results only the removed nodes read go with them.
+
         Args:
             patch: The rewrite.
             step: Name of the pass.
@@ -280,8 +289,7 @@ class Graph:
         for old, new in patch.replace:
             if self.is_output(old) and (self.is_output(new) or new in self.inputs):
                 raise ValueError(f"graph output {old.name!r} cannot become {new.name!r}")
-        gone = [node for node in patch.remove if node in self._place]
-        anchor = max(gone, key=self._place.__getitem__, default=None)
+        anchor = max(patch.remove, key=self._place.__getitem__, default=None)
         for node in patch.remove:
             self._disconnect(node)
         for node in patch.add:
@@ -299,11 +307,28 @@ class Graph:
         else:
             self._place.update(dict.fromkeys(patch.add, self._place[anchor]))
             self._after.setdefault(anchor, []).extend(patch.add)
-        for node in gone:
+        for node in patch.remove:
             del self._place[node]
+        dead = self._drop_dead([v for node in patch.remove for v in read_values(node)])
         self._ordered = False
-        origins = [o for node in (*patch.remove, *patch.add) for o in node.origin]
+        origins = [o for node in (*patch.remove, *dead, *patch.add) for o in node.origin]
         self.history.append(Event(step, patch.note, tuple(dict.fromkeys(origins))))
+
+    def _drop_dead(self, values: list[Value]) -> list[Node]:
+        """Remove the makers of values that nobody reads any more, and what only they read."""
+        dropped: list[Node] = []
+        while values:
+            maker = values.pop().producer
+            if maker is None or maker not in self._place:
+                continue
+            made = [value for value in maker.outputs if value is not None]
+            if any(self._users.get(value) or self.is_output(value) for value in made):
+                continue
+            self._disconnect(maker)
+            del self._place[maker]
+            dropped.append(maker)
+            values += read_values(maker)
+        return dropped
 
     def redirect(self, old: Value, new: Value) -> None:
         """Let everything that reads one value, bodies included, read another."""

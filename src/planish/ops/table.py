@@ -26,6 +26,7 @@ from planish.ops.recurrent import RECURRENT
 from planish.ops.reduction import REDUCTION
 from planish.ops.resizing import RESIZING
 from planish.ops.sampling import SAMPLING
+from planish.ops.scaled_attention import SCALED_ATTENTION
 from planish.ops.scanning import SCANNING
 from planish.ops.scattering import SCATTERING
 from planish.ops.slicing import SLICING
@@ -56,6 +57,7 @@ FAMILIES: tuple[tuple[Op, ...], ...] = (
     SCATTERING,
     SCANNING,
     ATTENTION,
+    SCALED_ATTENTION,
     INTEGER,
     EINSUM,
     FRAMING,

@@ -4,6 +4,8 @@
     x ─ Gemm                      becomes    x ─ MatMul ─ Add
 
 So one rewrite of Mul and Add serves them all. Operators with a kernel of their own stay.
+
+Not handled: nodes whose ranks are unknown, and whatever the operator's own expansion refuses.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
 from planish.graph.infer import args_of, op_of
+from planish.passes.match import known_rank
 from planish.passes.rewrite import Pass
 
 
 def find(graph: Graph) -> Iterator[Patch]:
     """Composite nodes whose expansion is known."""
-    for node in list(graph.nodes):
+    for node in graph.nodes:
         op = op_of(node)
-        if op is None or op.expand is None:
+        if op is None or op.expand is None or not graph.holds(node):
             continue
-        if any(v is not None and v.type.shape is None for v in node.inputs):
+        if not known_rank(*node.inputs):
             continue
         patch = _expansion(graph, node)
         if patch is not None:

@@ -6,12 +6,13 @@
     x ─ Shape ─ Gather(1) ─ …    becomes    64 ─ …        where dim 1 of x is 64
 
 Not handled: results of more than 256 MiB that are larger than all they are made of (an Expand or
-ConstantOfShape stays what it is); random operators.
+ConstantOfShape stays what it is); random operators; sequences and optional values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -30,24 +31,25 @@ _LARGE = 256 << 20  # bytes
 
 def find(graph: Graph) -> Iterator[Patch]:
     """Nodes that can be computed now."""
-    for node in list(graph.nodes):
+    for node in graph.nodes:
+        if not graph.holds(node):
+            continue
         patch = _from_sizes(graph, node) or _from_constants(graph, node)
         if patch is not None:
             yield patch
 
 
 def _from_sizes(graph: Graph, node: Node) -> Patch | None:
-    """An integer result whose contents follow from static shapes."""
+    """A result whose contents follow from static shapes."""
     if len(node.outputs) != 1 or node.outputs[0] is None:
         return None
     value = node.output
-    dims = value.dims
-    if dims is None or value.type.shape is None or not value.dtype.is_integer:
+    if value.dims is None or value.type.shape is None or not value.dtype.llvm:
         return None
-    if not all(isinstance(d, int) for d in dims) or len(value.shape) > 1:
+    sizes = [dim for dim in value.dims if isinstance(dim, int)]
+    if len(sizes) < len(value.dims) or len(value.shape) > 1:
         return None
-    data = np.array([int(d) for d in dims], dtype=value.dtype.numpy)  # type: ignore[arg-type]  # checked above
-    data = data.reshape(() if not value.shape else (-1,))
+    data = np.array(sizes, dtype=value.dtype.numpy).reshape(() if not value.shape else (-1,))
     return _replaced(graph, node, [data], "a size known from shapes")
 
 
@@ -56,8 +58,6 @@ def _from_constants(graph: Graph, node: Node) -> Patch | None:
     if node.op in RANDOM or not all(v.is_const for v in reads):
         return None
     made = [v for v in node.outputs if v is not None]
-    if not made or any(v.dtype.llvm == "" and v.type.shape is None for v in made):
-        return None
     size = sum(_bytes(v) for v in made)
     if size > _LARGE and size > sum(_bytes(v) for v in reads):
         return None
@@ -65,19 +65,18 @@ def _from_constants(graph: Graph, node: Node) -> Patch | None:
         results = evaluate_node(node, {})
     except UnsupportedError:
         return None
-    if any(not isinstance(r, np.ndarray) for r in results if r is not None):
+    if not all(
+        v is None or isinstance(r, np.ndarray) for v, r in zip(node.outputs, results, strict=True)
+    ):
         return None
     return _replaced(graph, node, results, "computed at build time")
 
 
-def _replaced(
-    graph: Graph, node: Node, results: list[np.ndarray | None], note: str
-) -> Patch | None:
+def _replaced(graph: Graph, node: Node, results: list[Any], note: str) -> Patch:
     pairs: list[tuple[Value, Value]] = []
     for value, result in zip(node.outputs, results, strict=True):
-        if value is None or result is None:
-            continue
-        pairs.append((value, constant(graph.fresh(value.name), np.asarray(result))))
+        if value is not None:
+            pairs.append((value, constant(graph.fresh(value.name), result)))
     return Patch(f"{node.name}: {note}", remove=(node,), replace=tuple(pairs))
 
 

@@ -77,7 +77,8 @@ class _Grouping:
 
     def anchors(self) -> None:
         """Contractions take their epilogues first: there the tile is in registers. Of two anchors
-        the later one chooses first, so that a residual add joins the branch computed last."""
+        the later one chooses first, so that a residual add joins the branch computed last.
+        """
         kinds = [(node, self._anchor_kind(node)) for node in reversed(self.graph.nodes)]
         loops: list[Layer] = []
         for wanted in (False, True):

@@ -17,19 +17,20 @@ from planish.graph.graph import Graph, Node, Patch, Value
 from planish.passes.fold_constants import RANDOM
 from planish.passes.rewrite import Pass
 
-
 _SMALL = 1 << 16  # bytes; larger constants are the same only if they are the same object
 
 
 def find(graph: Graph) -> Iterator[Patch]:
     """Later nodes that repeat an earlier one."""
     seen: dict[tuple[Any, ...], Node] = {}
-    for node in list(graph.nodes):
+    for node in graph.nodes:
         key = _key(node)
-        if key is None or any(v is not None and graph.is_output(v) for v in node.outputs):
+        if key is None or not graph.holds(node):
+            continue
+        if any(v is not None and graph.is_output(v) for v in node.outputs):
             continue
         first = seen.setdefault(key, node)
-        if first is node or len(first.outputs) < len(node.outputs):
+        if first is node or not graph.holds(first) or len(first.outputs) < len(node.outputs):
             continue
         pairs = []
         for old, new in zip(node.outputs, first.outputs, strict=False):
@@ -54,8 +55,10 @@ def _key(node: Node) -> tuple[Any, ...] | None:
 def _identity(value: Value | None) -> Any:
     if value is None:
         return None
+    if value.is_sizes:
+        return (value.type, value.dims)
     small = value.data is not None and value.data.nbytes <= _SMALL
-    return (value.digest,) if small else id(value)
+    return (value.digest,) if small else value
 
 
 PASS = Pass("merge_duplicates", "common subexpressions merged", find)

@@ -1,6 +1,8 @@
 """Drop nodes whose results nobody reads.
 
-a ─ Exp ─ (nobody)          becomes        a
+    a ─ Exp ─ Neg ─ (nobody)          becomes        a
+
+Not handled: operators with results in bodies only; those are read by their node.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from planish.passes.rewrite import Pass
 
 
 def find(graph: Graph) -> Iterator[Patch]:
-    """Dead nodes, the last ones first, so that one sweep takes whole dead branches."""
-    for node in reversed(list(graph.nodes)):
+    """Dead nodes; what only they read goes with each."""
+    for node in reversed(graph.nodes):
+        if not graph.holds(node):
+            continue
         used = (v for v in node.outputs if v is not None)
         if not any(graph.users(v) or graph.is_output(v) for v in used):
             yield Patch(f"{node.name}: nobody reads it", remove=(node,))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from planish.base.errors import VerifyError
 from planish.graph.graph import Graph, Patch
 from planish.graph.infer import infer_types
+
+_MOST_SWEEPS = 1000  # a chain of nodes may need a sweep each; more means that a pass undoes itself
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Pass:
         name: verb_noun; also the file's name, the CLI's and the dump's.
         stage: The line of the builder's log under which its rewrites are counted.
         find: Yields rewrites one by one. Each is applied before the next is asked for, so a finder
-            may go on with the nodes it had listed, if it skips those that are gone.
+            may go on with the nodes it had listed, if it skips those that the graph no longer
+            holds.
     """
 
     name: str
@@ -47,21 +51,32 @@ class PassRun:
         return sum(self.done.values())
 
     def run(self, work: Pass) -> int:
-        """Run one pass until it finds nothing more. Returns how many rewrites it made."""
-        start = self.done.get(work.name, 0)
-        again = True
-        while again:
-            again = False
-            for patch in work.find(self.graph):
-                if self.limit is not None and self.total >= self.limit:
-                    return self.done.get(work.name, 0) - start
-                self.graph.apply(patch, work.name)
-                infer_types(self.graph, patch.add)
-                self.done[work.name] = self.done.get(work.name, 0) + 1
-                again = True
-        made = self.done.get(work.name, 0) - start
+        """Run one pass until it finds nothing more. Returns how many rewrites it made.
+
+        Raises:
+            VerifyError: The pass finds no end.
+        """
+        made = 0
+        for _ in range(_MOST_SWEEPS):
+            found = self._sweep(work)
+            made += found
+            if not found:
+                break
+        else:
+            raise VerifyError(f"pass {work.name} still finds rewrites after {_MOST_SWEEPS} sweeps")
         if made:
             infer_types(self.graph)
             if self.after is not None:
                 self.after(work, self.graph)
+        return made
+
+    def _sweep(self, work: Pass) -> int:
+        made = 0
+        for patch in work.find(self.graph):
+            if self.limit is not None and self.total >= self.limit:
+                return 0
+            self.graph.apply(patch, work.name)
+            infer_types(self.graph, patch.add)
+            self.done[work.name] = self.done.get(work.name, 0) + 1
+            made += 1
         return made

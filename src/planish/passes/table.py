@@ -5,21 +5,55 @@ from __future__ import annotations
 from planish.passes import (
     expand_operators,
     fold_constants,
+    fold_expands,
+    fold_pads,
     fold_scales,
+    fold_sizes,
+    fuse_activations,
+    fuse_attention,
+    fuse_norms,
+    fuse_softmax,
+    inline_branches,
+    join_pairs,
+    join_views,
     merge_duplicates,
     remove_dead,
     remove_noops,
+    simplify_concats,
+    sink_transposes,
+    sink_views,
+    slice_gathers,
 )
 from planish.passes.rewrite import Pass
 
+_NOOPS = (
+    remove_noops.PASS,
+    join_pairs.PASS,
+    join_views.PASS,
+    slice_gathers.PASS,
+    simplify_concats.PASS,
+)
+_CONSTANTS = (fold_constants.PASS, inline_branches.PASS, fold_sizes.PASS, fold_expands.PASS)
+
 PASSES: tuple[Pass, ...] = (
     remove_dead.PASS,
-    remove_noops.PASS,
     fold_constants.PASS,
+    inline_branches.PASS,
+    *_NOOPS,
     expand_operators.PASS,
-    fold_constants.PASS,
+    *_CONSTANTS,
     merge_duplicates.PASS,
+    *_NOOPS,
+    fuse_softmax.PASS,
+    fuse_norms.PASS,
+    fuse_activations.PASS,
+    fuse_attention.PASS,
+    fold_pads.PASS,
+    sink_views.PASS,
+    sink_transposes.PASS,
+    *_NOOPS,
+    fold_constants.PASS,
     fold_scales.PASS,
-    remove_noops.PASS,
+    *_NOOPS,
     remove_dead.PASS,
 )
