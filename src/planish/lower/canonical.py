@@ -21,7 +21,7 @@ def canonical(workload: Workload) -> tuple[Workload, tuple[Dim, ...]]:
         dims += [*operand.shape, *operand.strides]
     if workload.nest is not None:
         dims += nest_dims(workload.nest)
-    for epilogue in workload.epilogue:
+    for epilogue in (*workload.epilogue, *([workload.mask] if workload.mask else [])):
         dims += _sizes(epilogue)
     names = list(dict.fromkeys(name for dim in dims for name in sorted(symbols_of(dim))))
     if not names:
@@ -45,6 +45,7 @@ def canonical(workload: Workload) -> tuple[Workload, tuple[Dim, ...]]:
         tuple(map(expr, workload.epilogue)),
         None if workload.nest is None else _nest(workload.nest, size, expr),
         workload.threads,
+        None if workload.mask is None else expr(workload.mask),
     )
     back = {str(new): symbol(old) for old, new in env.items()}
     return made, tuple(back[name] for name in made.params)

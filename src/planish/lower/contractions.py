@@ -14,7 +14,7 @@ from planish.base.shapes import Dim, Shape, is_static
 from planish.graph.graph import Node, Value
 from planish.graph.layer import Layer
 from planish.kernels.workload import Attr, dense_strides
-from planish.lower.expressions import LayerExpressions
+from planish.lower.expressions import LayerExpressions, broadcast_index, scalar
 from planish.lower.operands import (
     Loop,
     Operands,
@@ -38,6 +38,7 @@ class Contraction:
     outputs: list[Storage]
     attrs: Attrs
     epilogue: tuple[Expr, ...]
+    mask: Expr | None = None  # of an attention
 
 
 @dataclass
@@ -139,12 +140,35 @@ def matmul_layer(branch: Branch, place: Place) -> Contraction:
 def attention_layer(branch: Branch, place: Place) -> Contraction:
     """Scaled dot-product attention over [*batch, length, width] operands."""
     node = branch.layer.anchor
+    batch = node.output.shape[:-2]
     operands = Operands(place)
     for n in range(3):
-        operands.add(_as(place(_input(node, n)), False))
+        value = _input(node, n)
+        source = _matrix(_as(place(value), False), (*batch, *value.shape[-2:]), vector_axis=None)
+        operands.add(Source(source.storage, source.data, False))
     exprs = [_accumulated(branch, operands, bias=None)]
     attrs: Attrs = (("scale", float(node.attrs["scale"])),)
-    return _finish("attention", operands, [branch.target], exprs, 3, attrs)
+    mask = _attention_mask(node, operands)
+    return _finish("attention", operands, [branch.target], exprs, 3, attrs, mask)
+
+
+def _attention_mask(node: Node, operands: Operands) -> Expr | None:
+    """The score that the softmax sees, given the scaled product: an addend, then a choice."""
+    addend, keep, fill = (node.input(n) for n in (3, 4, 5))
+    if addend is None and keep is None:
+        return None
+    at: tuple[Expr, ...] = tuple(Var(f"o{axis}") for axis in range(len(node.output.shape)))
+
+    def read(value: Value) -> Expr:
+        if value.data is not None and value.data.size == 1:
+            return scalar(value)
+        return operands.load(value, broadcast_index(value.shape, at))
+
+    score: Expr = Temp(0, (), node.output.dtype)
+    score = score if addend is None else call("add", score, read(addend))
+    if keep is None or fill is None:
+        return score
+    return call("select", read(keep), score, read(fill))
 
 
 # ---- shared --------------------------------------------------------------------------------------
@@ -415,11 +439,14 @@ def _finish(
     exprs: list[Expr],
     own: int,
     attrs: Attrs,
+    mask: Expr | None = None,
 ) -> Contraction:
     """Drop operands that nothing reads any more; an epilogue that stores the accumulator is none."""
     plain = all(
         isinstance(e, Temp) and e.dtype is o.dtype for e, o in zip(exprs, outputs, strict=True)
     )
-    used, numbers = used_sources(exprs, operands.sources, own)
+    masks = [] if mask is None else [mask]
+    used, numbers = used_sources([*exprs, *masks], operands.sources, own)
     epilogue = () if plain else tuple(renumber(e, numbers) for e in exprs)
-    return Contraction(op, used, outputs, attrs, epilogue)
+    masks = [renumber(e, numbers) for e in masks]
+    return Contraction(op, used, outputs, attrs, epilogue, *masks)

@@ -216,6 +216,7 @@ class _Lowering:
             made.epilogue,
             None,
             self.threads,
+            made.mask,
         )
         self._native(layer.name, layer.origin, workload, made.inputs, made.outputs)
 

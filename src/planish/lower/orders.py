@@ -32,7 +32,18 @@ def choose_orders(graph: Graph, layers: list[Layer]) -> dict[Value, Order]:
             if value.type.shape is None:
                 continue
             orders[value] = _order(layer, value, orders)
+            if layer.kind == "attention":
+                orders[value] = _as_read(graph, value)
     return orders
+
+
+def _as_read(graph: Graph, value: Value) -> Order:
+    """The order in which the only reader wants a value: heads are merged behind the tokens."""
+    user, rank = graph.only_user(value), len(value.shape)
+    perm = tuple(user.attrs.get("perm") or ()) if user is not None else ()
+    if user is None or user.op != "Transpose" or len(perm) != rank or perm[-1] != rank - 1:
+        return identity(value)
+    return perm
 
 
 def identity(value: Value) -> Order:
