@@ -137,6 +137,29 @@ def nest_dims(nest: Nest) -> list[Dim]:
     return dims
 
 
+def flops(workload: Workload) -> Dim:
+    """Floating-point operations: two a multiply-add of a contraction, one a point of a nest."""
+    if workload.op == "nest":
+        assert workload.nest is not None
+        points: Dim = 0
+        for stage in workload.nest.stages:
+            points = points + product((*stage.map, *stage.reduce))
+        return points * product(workload.nest.outer)
+    x, w = workload.inputs[0], workload.inputs[1]
+    if workload.op == "conv":
+        made: Dim = 0
+        for output in workload.outputs:
+            made = made + product(output.shape)
+        return made * product(w.shape[1:]) * 2
+    if workload.op == "conv_transpose":
+        return product(x.shape) * product(w.shape[1:]) * 2
+    if workload.op == "matmul":
+        return product(workload.outputs[0].shape) * x.shape[-1] * 2
+    out = workload.outputs[0]  # attention: scores, then their product with the values
+    rows = product(out.shape[:-1])
+    return rows * w.shape[-2] * (x.shape[-1] + out.shape[-1]) * 2
+
+
 def dense_strides(shape: Shape) -> Shape:
     """Row-major strides: the last axis is contiguous."""
     strides: list[Dim] = []

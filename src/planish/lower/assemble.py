@@ -11,6 +11,7 @@ from planish.base.dtypes import DType
 from planish.base.shapes import Dim, evaluate, product, substitute, symbol, symbols_of
 from planish.graph.graph import Graph, Value
 from planish.kernels.kernel import Config, Kernel, Source, config_text
+from planish.kernels.workload import flops
 from planish.lower.lowering import LoweredStep
 from planish.lower.operands import Source as OperandSource
 from planish.lower.schedule import Life, group_steps, lifetimes, reuse_in_place
@@ -89,6 +90,7 @@ class Assembler:
         self.driver = driver
         self.saved = reuse_in_place(steps)
         self.groups = group_steps(steps)
+        self.opt = {n: m for p in reversed(self.profiles) for n, _, m, _ in p.dims}
         self.largest: dict[str, int] = {}
         for profile in self.profiles:
             for name, _, _, high in profile.dims:
@@ -124,7 +126,7 @@ class Assembler:
             at = None if scratch_life is None else offsets[scratch_life.buffer]
             group = self.groups[number]
             first = number == 0 or self.groups[number - 1] != group
-            steps.append(_native_step(step, tactic, refs, at, group, first))
+            steps.append(_native_step(step, tactic, refs, at, (group, first), self.opt))
         return Plan(
             name=self.graph.name,
             inputs=_infos(self.graph.inputs),
@@ -260,10 +262,16 @@ class _Refs:
 
 
 def _native_step(
-    step: LoweredStep, tactic: Chosen, refs: _Refs, scratch: Dim | None, group: int, first: bool
+    step: LoweredStep,
+    tactic: Chosen,
+    refs: _Refs,
+    scratch: Dim | None,
+    place: tuple[int, bool],
+    opt: Mapping[str, int],
 ) -> NativeStep:
     workload = step.workload
     assert workload is not None
+    group, first = place  # its group, and whether it opens it
     args: list[Ref | None] = [refs.source(n, s) for n, s in enumerate(step.inputs)]
     args += [refs.view(view) for view in step.outputs]
     args.append(None if scratch is None else Ref("arena", 0, scratch))
@@ -285,6 +293,9 @@ def _native_step(
         reason=(*((step.note,) if step.note else ()), *tactic.reason),
         workload=str(workload),
         micros=tactic.micros,
+        flops=evaluate(substitute(flops(workload), env), opt),
+        bytes=total_bytes(step, opt),
+        precision=str(workload.outputs[0].dtype),
     )
 
 
