@@ -8,13 +8,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from all_cases import CASES
 from case import Case
-from cases_attention import ATTENTION_CASES, ROTARY_CASES
-from cases_contraction import CONTRACTION_CASES, EINSUM_CASES, INTEGER_CASES
-from cases_moves import MOVE_CASES
-from cases_pointwise import POINTWISE_CASES
-from cases_reduction import REDUCTION_CASES
-from cases_rest import REST_CASES
 from native import args_of, run_op
 
 from planish.base.dtypes import DType
@@ -22,17 +17,6 @@ from planish.base.shapes import Dim, evaluate, symbol
 from planish.ops.op import Arg
 from planish.ops.table import OPS
 
-CASES: list[Case] = [
-    *POINTWISE_CASES,
-    *MOVE_CASES,
-    *REDUCTION_CASES,
-    *CONTRACTION_CASES,
-    *REST_CASES,
-    *ATTENTION_CASES,
-    *ROTARY_CASES,
-    *EINSUM_CASES,
-    *INTEGER_CASES,
-]
 NAMED = pytest.mark.parametrize("case", CASES, ids=[f"{n}-{c}" for n, c in enumerate(CASES)])
 
 

@@ -72,13 +72,17 @@ def _sizes(args: Args, attrs: Attrs) -> _Sizes | None:
         )
     packed = len(q) == 3
     if packed:
-        q_heads: Dim = int_attr(attrs, "q_num_heads")
-        kv_heads: Dim = int_attr(attrs, "kv_num_heads")
+        q_heads: Dim = (queries := int_attr(attrs, "q_num_heads"))
+        kv_heads: Dim = (keys := int_attr(attrs, "kv_num_heads"))
+        if min(queries, keys) < 1:
+            raise ModelError(f"Attention: {q_heads} and {kv_heads} heads, expected 1 or more")
         width, v_width = floordiv(q[2], q_heads), floordiv(v[2], kv_heads)
         q_tokens, new = q[1], k[1]
     else:
         q_heads, kv_heads, width, v_width = q[1], k[1], q[3], v[3]
         q_tokens, new = q[2], k[2]
+    if 0 in (width, q_heads, kv_heads):
+        raise ModelError(f"Attention: Q {text(q)}, K {text(k)}: expected no head of size 0")
     past_arg = given(args, _PAST_KEY)
     past: Dim = 0
     if past_arg is not None:
@@ -94,6 +98,9 @@ def _sizes(args: Args, attrs: Attrs) -> _Sizes | None:
 def _infer(args: Args, attrs: Attrs) -> list[Result]:
     dtype = expect_dtype(args, 0, FLOATS)
     v_dtype = require(args, 2).dtype
+    mode = int_attr(attrs, "qk_matmul_output_mode", 0)
+    if mode not in range(4):
+        raise ModelError(f"attribute 'qk_matmul_output_mode' is {mode}, expected 0 to 3")
     s = _sizes(args, attrs)
     if s is None:
         return [Result(t, None) for t in (dtype, dtype, v_dtype, dtype)]
@@ -101,6 +108,8 @@ def _infer(args: Args, attrs: Attrs) -> list[Result]:
     if s.packed:
         y = (s.batch, s.q_tokens, s.q_heads * s.v_width)
     mask = given(args, _MASK)
+    if mask is not None:
+        expect_rank(mask.shape, 1, _MASK, 4)
     facts: tuple[Fact, ...] = ()
     if mask is not None and mask.shape and not isinstance(s.kv_tokens - mask.shape[-1], int):
         facts = (Fact("equal", s.kv_tokens, mask.shape[-1]),)
@@ -323,6 +332,11 @@ def _infer_rotary(args: Args, attrs: Attrs) -> list[Result]:
     x = require(args, 0)
     expect_dtype(args, 0, FLOATS)
     expect_rank(x.shape, 3, 0, 4)
+    rank = 3 if given(args, 3) is None else 2
+    for number in (1, 2):
+        expect_rank(require(args, number).shape, rank, number, rank)
+    if given(args, 3) is not None:
+        expect_rank(require(args, 3).shape, 2, 3, 2)
     if x.shape is not None and len(x.shape) == 3 and int_attr(attrs, "num_heads", 0) < 1:
         raise ModelError("RotaryEmbedding of a rank 3 input: expected attribute 'num_heads'")
     return [Result(x.dtype, x.shape)]

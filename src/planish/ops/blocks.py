@@ -22,8 +22,15 @@ from planish.ops.scalar import floordiv as divide
 _MODES = ("DCR", "CRD")
 
 
+def _block(attrs: Attrs) -> int:
+    block = int_attr(attrs, "blocksize")
+    if block < 1:
+        raise ModelError(f"attribute 'blocksize' is {block}, expected 1 or more")
+    return block
+
+
 def _infer_depth_to_space(args: Args, attrs: Attrs) -> list[Result]:
-    x, block = require(args, 0), int_attr(attrs, "blocksize")
+    x, block = require(args, 0), _block(attrs)
     expect_rank(x.shape, 4, 0, 4)
     str_attr(attrs, "mode", "DCR", _MODES)
     if x.shape is None:
@@ -47,7 +54,7 @@ def _depth_to_space(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
 
 
 def _infer_space_to_depth(args: Args, attrs: Attrs) -> list[Result]:
-    x, block = require(args, 0), int_attr(attrs, "blocksize")
+    x, block = require(args, 0), _block(attrs)
     expect_rank(x.shape, 4, 0, 4)
     if x.shape is None:
         return [Result(x.dtype, tuple(unknown(n) for n in range(4)))]

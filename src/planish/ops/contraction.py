@@ -45,7 +45,7 @@ from planish.ops.scalar import (
     where,
 )
 from planish.ops.scalar import floordiv as divide
-from planish.ops.windows import AUTO_PAD, Windows, kernel_of, pads_attr, windows_of
+from planish.ops.windows import AUTO_PAD, Windows, kernel_of, pads_attr, per_axis, windows_of
 
 # ---- Conv ---------------------------------------------------------------------------------------
 
@@ -145,10 +145,14 @@ def transpose_spread(args: Args, attrs: Attrs) -> Spread:
     x, w = shape_of(args, 0), shape_of(args, 1)
     count = len(x) - 2
     kernel = kernel_of(attrs, w[2:], "ConvTranspose")
-    strides = ints_attr(attrs, "strides") or (1,) * count
-    dilations = ints_attr(attrs, "dilations") or (1,) * count
+    strides, dilations = per_axis(attrs, "strides", count), per_axis(attrs, "dilations", count)
     extra = ints_attr(attrs, "output_padding") or (0,) * count
     wanted = ints_attr(attrs, "output_shape")
+    if len(extra) != count or (wanted is not None and len(wanted) < count):
+        raise ModelError(
+            f"ConvTranspose over {count} spatial axes: output_padding is {extra}, "
+            f"output_shape {wanted}"
+        )
     begin, end = pads_attr(attrs, count)
     auto = str_attr(attrs, "auto_pad", "NOTSET", AUTO_PAD)
     out: list[Dim] = []

@@ -41,8 +41,8 @@ from planish.ops.scalar import (
     where,
 )
 from planish.ops.scalar import floordiv as divide
-from planish.ops.sizes import known_sizes, size_max
-from planish.ops.windows import pads_attr
+from planish.ops.sizes import known_size, known_sizes, size_max
+from planish.ops.windows import pads_attr, per_axis
 
 
 def _refuse_unknown(args: Args, attrs: Attrs) -> str | None:
@@ -156,8 +156,7 @@ def _col2im(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
     work = accumulator(dtype)
     image, kernel = _blocks(args, attrs) or ((), ())
     count = len(kernel)
-    strides = ints_attr(attrs, "strides") or (1,) * count
-    dilations = ints_attr(attrs, "dilations") or (1,) * count
+    strides, dilations = per_axis(attrs, "strides", count), per_axis(attrs, "dilations", count)
     begin, end = pads_attr(attrs, count)
     inside = loops("r", count)
     blocks: list[Dim] = []
@@ -187,9 +186,9 @@ def _refuse_col2im(args: Args, attrs: Attrs) -> str | None:
 
 
 def _infer_window(args: Args, attrs: Attrs) -> list[Result]:
-    length = known_sizes(require(args, 0))
+    length = known_size(require(args, 0))
     dtype = dtype_attr(attrs, "output_datatype", DType.F32)
-    return [Result(dtype, (unknown(0) if length is None else length[0],))]
+    return [Result(dtype, (unknown(0) if length is None else length,))]
 
 
 def _window(*factors: float) -> Callable[[Args, Attrs, int, Index], Expr]:
@@ -197,7 +196,7 @@ def _window(*factors: float) -> Callable[[Args, Attrs, int, Index], Expr]:
 
     def element(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
         dtype = dtype_attr(attrs, "output_datatype", DType.F32)
-        length = (known_sizes(require(args, 0)) or (1,))[0]
+        length = known_size(require(args, 0)) or 1
         turns = length if int_attr(attrs, "periodic", 1) else size_max(length - 1, 1)
         share = div(cast(at[0], DType.F64), cast(size(turns), DType.F64))
         total: Expr = const(factors[0], DType.F64)
@@ -210,7 +209,7 @@ def _window(*factors: float) -> Callable[[Args, Attrs, int, Index], Expr]:
 
 
 def _refuse_window(args: Args, attrs: Attrs) -> str | None:
-    if known_sizes(require(args, 0)) is None:
+    if known_size(require(args, 0)) is None:
         return "the length (input 0) is computed at run time"
     return None
 

@@ -126,7 +126,7 @@ def _infer_gather_nd(args: Args, attrs: Attrs) -> list[Result]:
     if x.shape is None or indices.shape is None or not isinstance(indices.shape[-1], int):
         return [Result(x.dtype, None)]
     batch, depth = int_attr(attrs, "batch_dims", 0), indices.shape[-1]
-    if batch + depth > len(x.shape) or batch >= len(indices.shape):
+    if not 0 <= batch < len(indices.shape) or batch + depth > len(x.shape):
         raise ModelError(
             f"GatherND: indices {text(indices.shape)} with batch_dims={batch} do not fit "
             f"data {text(x.shape)}"

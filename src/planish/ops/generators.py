@@ -25,7 +25,7 @@ from planish.ops.checks import (
 from planish.ops.op import Args, Attrs, Op, Result, unknown
 from planish.ops.pointwise import single
 from planish.ops.scalar import Index, add, cast, eq, ge, le, load, mul, select, size, sub
-from planish.ops.sizes import known_floats, known_sizes, size_max
+from planish.ops.sizes import known_floats, known_size, known_sizes, size_max
 
 _LISTED = 256  # a Range of at most so many elements carries its contents as sizes
 
@@ -141,9 +141,8 @@ def _refuse_unknown_shape(args: Args, attrs: Attrs) -> str | None:
 def _infer_range(args: Args, attrs: Attrs) -> list[Result]:
     dtype = same_dtype(args, range(3))
     expect_dtype(args, 0, NUMBERS)
-    bounds = [known_sizes(require(args, n)) for n in range(3)]
-    if all(bound is not None and len(bound) == 1 for bound in bounds):
-        start, limit, step = (bound[0] for bound in bounds if bound is not None)
+    start, limit, step = (known_size(require(args, n)) for n in range(3))
+    if start is not None and limit is not None and step is not None:
         if step == 0:
             raise ModelError("Range: delta is 0, expected another number")
         if isinstance(step, int):
@@ -153,7 +152,7 @@ def _infer_range(args: Args, attrs: Attrs) -> list[Result]:
                 dims = tuple(start + step * n for n in range(count))
             return [Result(dtype, (count,), dims)]
     plain = [known_floats(require(args, n)) for n in range(3)]
-    if all(value is not None for value in plain):
+    if all(value is not None and len(value) == 1 for value in plain):
         first, last, by = (Fraction(value[0]) for value in plain if value is not None)
         if by == 0:
             raise ModelError("Range: delta is 0, expected another number")
@@ -179,9 +178,9 @@ def _scalar(args: Args, number: int) -> Expr:
     literal = single(arg)
     if literal is not None:
         return literal
-    sizes = known_sizes(arg)
-    if sizes is not None and len(sizes) == 1:
-        return cast(size(sizes[0]), arg.dtype)
+    known = known_size(arg)
+    if known is not None:
+        return cast(size(known), arg.dtype)
     return load(number, [index(0)] * len(arg.shape or ()), arg.dtype)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from planish.base.dtypes import DType
+from planish.base.errors import ModelError
 from planish.base.expr import Expr, Temp, call, const, index
 from planish.base.shapes import Dim, Shape, product
 from planish.ops.checks import (
@@ -119,7 +120,13 @@ def _covered(windows: Windows, n: int, i: Expr, padded: bool) -> Expr:
 
 
 def _norm(p: int) -> tuple[Callable[[Expr], Expr], Callable[[Expr], Expr]]:
-    """|x|^p and the p-th root."""
+    """|x|^p and the p-th root.
+
+    Raises:
+        ModelError: p is below 1.
+    """
+    if p < 1:
+        raise ModelError(f"attribute 'p' is {p}, expected 1 or more")
     if p == 1:
         return lambda x: call("abs", x), lambda total: total
     if p == 2:

@@ -7,6 +7,7 @@ which element is nearest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -93,7 +94,10 @@ def _constant(arg: Arg | None) -> tuple[Fraction, ...] | None:
     """The contents of a constant, exactly; None for no or an empty input."""
     if arg is None or arg.data is None or not arg.data.size:
         return None
-    return tuple(Fraction(float(value)) for value in arg.data.reshape(-1))
+    values = [float(value) for value in arg.data.reshape(-1)]
+    if not all(map(math.isfinite, values)):
+        raise ModelError(f"Resize: expected finite scales and regions, found {values}")
+    return tuple(map(Fraction, values))
 
 
 def _is_given(arg: Arg | None) -> bool:

@@ -31,21 +31,21 @@ from planish.ops.scalar import (
     size,
     sub,
 )
-from planish.ops.sizes import known_ints, known_sizes
+from planish.ops.sizes import known_int, known_size
 
 
 def _infer_scan(args: Args, attrs: Attrs) -> list[Result]:
     x = require(args, 0)
     expect_dtype(args, 0, NUMBERS)
     expect_rank(x.shape, 1, 0)
-    axis = known_ints(require(args, 1))
+    axis = known_int(require(args, 1))
     if x.shape is not None and axis is not None:
-        axis_of(axis[0], len(x.shape))
+        axis_of(axis, len(x.shape))
     return [Result(x.dtype, x.shape)]
 
 
 def _refuse_scan(args: Args, attrs: Attrs) -> str | None:
-    if known_ints(require(args, 1)) is None:
+    if known_int(require(args, 1)) is None:
         return "the axis (input 1) is no constant"
     if require(args, 0).dtype in (DType.F16, DType.BF16):
         return "sums of half-width floats would be rounded at each step"
@@ -57,7 +57,7 @@ def _scan(fn: str, start: int) -> Callable[[Args, Attrs], Nest]:
 
     def nest(args: Args, attrs: Attrs) -> Nest:
         dtype, shape = require(args, 0).dtype, shape_of(args, 0)
-        axis = axis_of((known_ints(require(args, 1)) or (0,))[0], len(shape))
+        axis = axis_of(known_int(require(args, 1)) or 0, len(shape))
         extent, m = shape[axis], Var("m0")
         around = loops("o", len(shape) - 1)
 
@@ -84,13 +84,13 @@ _TOP_LIMIT = 8192  # elements of a row; beyond, sorting on the host beats n² co
 
 
 def _infer_top(args: Args, attrs: Attrs) -> list[Result]:
-    x, k = require(args, 0), known_sizes(require(args, 1))
+    x, k = require(args, 0), known_size(require(args, 1))
     expect_dtype(args, 0, NUMBERS)
     expect_rank(x.shape, 1, 0)
     if x.shape is None:
         return [Result(x.dtype, None), Result(DType.I64, None)]
     axis = axis_of(int_attr(attrs, "axis", -1), len(x.shape))
-    count: Dim = unknown(0) if k is None else k[0]
+    count: Dim = unknown(0) if k is None else k
     extent = x.shape[axis]
     if isinstance(count, int) and isinstance(extent, int) and not 0 <= count <= extent:
         raise ModelError(f"TopK: k is {count}, the axis has {extent} elements")
@@ -106,7 +106,7 @@ def _top(args: Args, attrs: Attrs) -> Nest:
     dtype, shape = require(args, 0).dtype, shape_of(args, 0)
     axis = axis_of(int_attr(attrs, "axis", -1), len(shape))
     largest = bool(int_attr(attrs, "largest", 1))
-    extent, count = shape[axis], (known_sizes(require(args, 1)) or (0,))[0]
+    extent, count = shape[axis], known_size(require(args, 1)) or 0
     around = loops("o", len(shape) - 1)
     work = accumulator(dtype)
 
@@ -142,7 +142,7 @@ def _is_rank(r: Expr, m: Expr) -> Expr:
 
 
 def _refuse_top(args: Args, attrs: Attrs) -> str | None:
-    if known_sizes(require(args, 1)) is None:
+    if known_size(require(args, 1)) is None:
         return "k (input 1) is computed at run time"
     extent = shape_of(args, 0)[axis_of(int_attr(attrs, "axis", -1), len(shape_of(args, 0)))]
     if not isinstance(extent, int) or extent > _TOP_LIMIT:

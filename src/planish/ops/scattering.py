@@ -18,6 +18,7 @@ from planish.ops.checks import (
     equal,
     expect_dtype,
     expect_rank,
+    given,
     int_attr,
     require,
     same_dtype,
@@ -168,6 +169,11 @@ def _infer_tensor(args: Args, attrs: Attrs) -> list[Result]:
     same_dtype(args, (0, 1))
     str_attr(attrs, "mode", "linear", ("linear", "circular"))
     expect_rank(x.shape, 2, 0)
+    if x.shape is not None:
+        axis_of(int_attr(attrs, "axis", -2), len(x.shape))
+        expect_rank(require(args, 1).shape, len(x.shape), 1, len(x.shape))
+    if given(args, 2) is not None:
+        expect_rank(require(args, 2).shape, 1, 2, 1)
     return [Result(x.dtype, x.shape)]
 
 

@@ -43,6 +43,18 @@ def known_sizes(arg: Arg | None) -> Sizes | None:
     return tuple(int(value) for value in values)
 
 
+def known_size(arg: Arg | None) -> Dim | None:
+    """The one element of an input as a size, where known."""
+    sizes = known_sizes(arg)
+    return sizes[0] if sizes is not None and len(sizes) == 1 else None
+
+
+def known_int(arg: Arg | None) -> int | None:
+    """The one element of an input as a plain integer, where known."""
+    size = known_size(arg)
+    return size if isinstance(size, int) else None
+
+
 def known_ints(arg: Arg | None) -> tuple[int, ...] | None:
     """The contents of an input as plain integers, where known."""
     sizes = known_sizes(arg)
@@ -53,10 +65,12 @@ def known_ints(arg: Arg | None) -> tuple[int, ...] | None:
 
 
 def known_floats(arg: Arg | None) -> tuple[float, ...] | None:
-    """The contents of a constant input as floats, where known."""
+    """The contents of a constant input as floats, where known and finite."""
     if arg is None or arg.data is None:
         ints = known_ints(arg)
         return None if ints is None else tuple(map(float, ints))
+    if arg.data.dtype.kind not in "biuf" or not np.isfinite(arg.data).all():
+        return None
     return tuple(float(value) for value in arg.data.reshape(-1))
 
 
@@ -151,10 +165,9 @@ def size_max(*sizes: Dim) -> Dim:
 def _decided(
     a: Dim, b: Dim, if_less: Dim, if_more: Dim, otherwise: Callable[[Dim, Dim], Dim]
 ) -> Dim:
-    less = size_less(a, b)
-    if less is None:
-        return otherwise(a, b)
-    return if_less if less else if_more
+    if at_least(b - a, 0):
+        return if_less
+    return if_more if at_least(a - b, 0) else otherwise(a, b)
 
 
 def size_equal(a: Dim, b: Dim) -> int | None:

@@ -74,8 +74,8 @@ def windows_of(sizes: Shape, kernel: tuple[int, ...], attrs: Attrs) -> Windows:
     count = len(sizes)
     if len(kernel) != count:
         raise ModelError(f"kernel {text(kernel)} over {count} spatial axes {text(sizes)}")
-    strides = _per_axis(attrs, "strides", count)
-    dilations = _per_axis(attrs, "dilations", count)
+    strides = per_axis(attrs, "strides", count)
+    dilations = per_axis(attrs, "dilations", count)
     begin, end = pads_attr(attrs, count)
     auto = str_attr(attrs, "auto_pad", "NOTSET", AUTO_PAD)
     ceil_mode = bool(int_attr(attrs, "ceil_mode", 0))
@@ -109,7 +109,12 @@ def _count(size: Dim, begin: Dim, end: Dim, reach: int, stride: int, ceil_mode: 
     return size_min(windows, ceildiv(size + begin, stride))  # none starts in the padding at the end
 
 
-def _per_axis(attrs: Attrs, name: str, count: int) -> tuple[int, ...]:
+def per_axis(attrs: Attrs, name: str, count: int) -> tuple[int, ...]:
+    """One positive number a spatial axis; 1 where the attribute is left out.
+
+    Raises:
+        ModelError: Their number is wrong, or one is below 1.
+    """
     values = ints_attr(attrs, name) or (1,) * count
     if len(values) != count or min(values, default=1) < 1:
         raise ModelError(f"{name} is {values}, expected {count} positive numbers")
