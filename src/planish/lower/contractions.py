@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,9 @@ def conv_layer(branches: list[Branch], place: Place) -> Contraction:
     kernel = _kernel(w)
     attrs = _conv_attrs(first, kernel, x, branches[0].layer.anchor.output)
     outputs = [b.target for b in branches]
-    if all(k == 1 for k in kernel) and set(attrs["pads"]) == {0} and set(attrs["strides"]) == {1}:
+    if all(k == 1 for k in kernel) and set(attrs["pads"]) == {0}:
+        operands.sources[0] = _strided(operands.sources[0], attrs["strides"], outputs[0])
+        attrs["strides"] = (1,) * len(kernel)
         merged = _merge_pixels(operands, outputs, exprs, rank)
         if merged is not None:
             outputs, exprs = merged
@@ -76,6 +78,14 @@ def conv_layer(branches: list[Branch], place: Place) -> Contraction:
             view = Storage(old.storage.buffer, shape, dense_strides(shape), old.storage.offset)
             operands.sources[1] = Source(view, _reshape(old.data, shape), old.const)
     return _finish("conv", operands, outputs, exprs, 2, tuple(sorted(attrs.items())))
+
+
+def _strided(source: Source, strides: Sequence[int], target: Storage) -> Source:
+    """The pixels that a 1×1 convolution reads: with a stride, every so many."""
+    view = source.storage
+    pixels = tuple(s * step for s, step in zip(view.strides[2:], strides, strict=True))
+    shape = (*view.shape[:2], *target.shape[2:])
+    return Source(Storage(view.buffer, shape, (*view.strides[:2], *pixels), view.offset))
 
 
 def conv_transpose_layer(branch: Branch, place: Place) -> Contraction:
@@ -301,7 +311,7 @@ def _merge_pixels(
         return None
     batch = merged[0] if len(merged) == 2 else Loop("", 1)
     pixels = merged[-1] if merged else Loop("", 1)
-    full: list[list[Dim]] = [[0] * (2 - len(walk)) + walk for walk in new]
+    full = [_padded(walk) for walk in new]
 
     def view(old: Storage, walk: list[Dim], channel_axis: int = 1) -> Storage:
         shape = (batch.extent, old.shape[channel_axis], pixels.extent)
@@ -318,6 +328,12 @@ def _merge_pixels(
         number = operands.view(load.tensor, shape, (walk[0], slope, walk[1]))
         numbers[load] = Load(number, (Var("o0"), Var("o1"), Var("o2")), load.dtype)
     return new_outputs, [replace_loads(e, lambda x: numbers[x]) for e in exprs]
+
+
+def _padded(walk: list[Dim]) -> list[Dim]:
+    """Strides of a batch and a pixel axis, of which merging may have left one or none."""
+    none: list[Dim] = [0, 0]
+    return none[len(walk) :] + walk
 
 
 def _extra_walks(
@@ -402,7 +418,8 @@ def _merge_rows(
     merged, new = merge_loops(loops, walks)
     extents = tuple(loop.extent for loop in merged)
     if flat and not merged:
-        extents, new = (1,), [[0] for _ in new]
+        extents = (1,)
+        new = [list[Dim]((0,)) for _ in new]
 
     def view(old: Storage, walk: list[Dim], tail: int) -> Storage:
         shape = (*extents, *old.shape[len(old.shape) - tail :])

@@ -152,11 +152,11 @@ def _merge_all(
     views: dict[tuple[Dim, ...], int] = {}
     new_sources: list[Source] = []
     numbers: dict[Load, int] = {}
-    for load, walk in zip(loads, merged[1:], strict=True):
-        key = (load.tensor, *walk)
+    for load, strides in zip(loads, merged[1:], strict=True):
+        key = (load.tensor, *strides)
         if key not in views:
             old = sources[load.tensor]
-            seen = Storage(old.storage.buffer, shape, tuple(walk), old.storage.offset)
+            seen = Storage(old.storage.buffer, shape, tuple(strides), old.storage.offset)
             new_sources.append(Source(seen, old.data))
             views[key] = len(new_sources) - 1
         numbers[load] = views[key]
