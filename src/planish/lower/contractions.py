@@ -419,7 +419,8 @@ def _merge_rows(
     extents = tuple(loop.extent for loop in merged)
     if flat and not merged:
         extents = (1,)
-        new = [list[Dim]((0,)) for _ in new]
+        still: list[Dim] = [0]
+        new = [still] * len(new)
 
     def view(old: Storage, walk: list[Dim], tail: int) -> Storage:
         shape = (*extents, *old.shape[len(old.shape) - tail :])
