@@ -20,9 +20,12 @@ from planish.importer import import_model
 from planish.lower.lowering import Lowered, lower_graph
 from planish.lower.profiles import fix_dims, make_profiles
 from planish.passes.fuse_layers import fuse_layers, native_reason
-from planish.passes.rewrite import PassRun
+from planish.passes.rewrite import Pass, PassRun
 from planish.passes.table import PASSES
+from planish.pipeline.checks import PassChecks
+from planish.pipeline.dumps import Dumps, from_knobs
 from planish.pipeline.options import Options, Progress, make_options, silent
+from planish.pipeline.plain import PLAIN_PASSES, single_layers
 from planish.pipeline.provenance import with_provenance
 from planish.pipeline.trial import tuned_plan
 from planish.plan import Plan, Profile
@@ -57,6 +60,7 @@ def build(
     isa: str = "",
     time_budget: float = 0.0,
     pins: Mapping[str, str] | None = None,
+    optimised: bool = True,
     progress: Progress = silent,
 ) -> Plan:
     """Turn a trained network into a plan for this machine.
@@ -71,20 +75,24 @@ def build(
         isa: Cap on the vector instructions ("avx512", "avx2", "generic", "neon").
         time_budget: Seconds that timing may take; 0.0: no limit.
         pins: Layer name or pattern -> tactic that it must run with.
+        optimised: False lets each node of the model run by itself, as a yardstick.
         progress: Called with (what, done, total).
 
     Raises:
         ModelError: The model is malformed.
         BuildError: An option makes no sense, or no kernel runs a layer.
     """
-    options = make_options(precision, threads, level, isa, time_budget, pins)
+    options = make_options(precision, threads, level, isa, time_budget, pins, optimised)
     target = host_target(options.isa, options.threads)
+    dumps = from_knobs()
     graph = read_graph(model)
     ranges = fix_dims(graph, make_profiles(graph, profiles))
-    optimised = optimise(graph)
-    lowered = lower(optimised, target, ranges)
-    plan = tuned_plan(optimised.graph, lowered, target, ranges, options, timing_cache, progress)
-    plan.stages = tuple(optimised.stages)
+    made = optimise(graph, dumps, PASSES if optimised else PLAIN_PASSES, opt_dims(ranges))
+    lowered = lower(made, target, ranges)
+    dumps.lowered(lowered)
+    plan = tuned_plan(graph, lowered, target, ranges, options, timing_cache, progress, dumps)
+    plan.stages = tuple(made.stages)
+    dumps.plan(plan, lowered)
     return with_provenance(plan, options, model)
 
 
@@ -95,23 +103,56 @@ def read_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph
     return graph
 
 
-def optimise(graph: Graph) -> Optimised:
-    """Run every pass, then group the nodes into layers."""
+def optimise(
+    graph: Graph,
+    dumps: Dumps | None = None,
+    passes: Sequence[Pass] = PASSES,
+    opt: Mapping[str, int] | None = None,
+) -> Optimised:
+    """Run the passes, then group the nodes into layers.
+
+    Args:
+        graph: From `read_graph`; it is changed.
+        dumps: Where the stages are printed and written; None: nowhere.
+        passes: The passes; `PLAIN_PASSES` for a layer a node.
+        opt: Likely sizes of the symbolic dims, for numeric checks.
+    """
+    dumps = dumps or Dumps(None, 0)
+    checks = PassChecks(graph, opt or {}, knobs.CHECK.value)
+
+    def after(work: Pass, graph: Graph) -> None:
+        dumps.graph(work.name, graph)
+        checks.after(work.name, graph)
+
+    dumps.graph("import", graph)
     stages = [("nodes in the model", len(graph.nodes))]
     limit = knobs.STOP_AFTER.value
-    run = PassRun(graph, None if limit < 0 else limit)
-    for work in PASSES:
+    run = PassRun(graph, None if limit < 0 else limit, after)
+    for work in passes:
         run.run(work)
         stages.append((work.stage, len(graph.nodes)))
     reasons = {id(node): why for node in graph.nodes if (why := native_reason(node)) is not None}
-    layers = fuse_layers(graph, native_reason, lambda kind, node: True)
-    stages.append(("after vertical fusion", len(layers)))
+    if passes is PLAIN_PASSES:
+        layers = single_layers(graph, native_reason)
+        stages.append(("each node by itself", len(layers)))
+    else:
+        layers = fuse_layers(graph, native_reason, lambda kind, node: True)
+        stages.append(("after vertical fusion", len(layers)))
+    dumps.layers(layers, reasons)
     return Optimised(graph, layers, stages, reasons)
 
 
 def lower(optimised: Optimised, target: CpuTarget, ranges: Sequence[Profile]) -> Lowered:
     """Layers as steps."""
-    opt = {name: middle for p in reversed(ranges) for name, _, middle, _ in p.dims}
     return lower_graph(
-        optimised.graph, optimised.layers, target.threads, opt, optimised.host_reasons
+        optimised.graph,
+        optimised.layers,
+        target.threads,
+        opt_dims(ranges),
+        optimised.host_reasons,
     )
+
+
+def opt_dims(ranges: Sequence[Profile]) -> dict[str, int]:
+    """The opt size of each symbolic dim, of the first profile that has it."""
+    return {name: middle for p in reversed(ranges) for name, _, middle, _ in p.dims}

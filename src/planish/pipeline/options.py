@@ -28,6 +28,7 @@ class Options:
         isa: Cap on the vector instructions; "" for the best there is.
         time_budget: Seconds that timing may take; 0.0: no limit.
         pins: (layer name or pattern, tactic): layers whose tactic the user chose.
+        optimised: False where each node of the model runs by itself.
     """
 
     precision: str
@@ -36,6 +37,7 @@ class Options:
     isa: str
     time_budget: float
     pins: tuple[tuple[str, str], ...]
+    optimised: bool = True
 
 
 def make_options(
@@ -45,6 +47,7 @@ def make_options(
     isa: str,
     time_budget: float,
     pins: Mapping[str, str] | None,
+    optimised: bool = True,
 ) -> Options:
     """Check the arguments of `build`.
 
@@ -60,4 +63,4 @@ def make_options(
     if time_budget < 0:
         raise BuildError(f"time_budget {time_budget!r}: expected seconds, 0 for no limit")
     chosen = tuple(sorted((pins or {}).items()))
-    return Options(precision, threads or 0, level, isa, float(time_budget), chosen)
+    return Options(precision, threads or 0, level, isa, float(time_budget), chosen, bool(optimised))

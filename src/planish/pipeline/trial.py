@@ -17,6 +17,7 @@ from planish.graph.graph import Graph
 from planish.kernels.workload import Workload
 from planish.lower.assemble import Assembler, Chosen
 from planish.lower.lowering import Lowered
+from planish.pipeline.dumps import Dumps
 from planish.pipeline.options import Options, Progress
 from planish.plan import NativeStep, Plan, Profile, TensorInfo
 from planish.runtime import Engine
@@ -37,6 +38,7 @@ def tuned_plan(
     options: Options,
     timing_cache: str | os.PathLike[str] | None,
     progress: Progress,
+    dumps: Dumps,
 ) -> Plan:
     """The plan with the fastest tactics.
 
@@ -49,6 +51,7 @@ def tuned_plan(
         trial = Trial(lowered, target, assembler, options, pool, progress)
         races = trial.race(cache)
         plan = trial.plan({w: race.winner() for w, race in races.items()}, races)
+    dumps.source(trial.sources(plan), target)
     if options.level > 0:
         cache.save()
     return plan
@@ -162,6 +165,16 @@ class Trial:
             return Chosen(tactic.kernel, tactic.config, made.source, made.object, reason, micros)
 
         return self.assembler.plan(choose)
+
+    def sources(self, plan: Plan) -> dict[str, str]:
+        """The code of each tactic that a plan runs, by workload and tactic."""
+        return {
+            f"{step.workload} {made.kernel} {made.tactic}": self._compiled[
+                step.workload, f"{made.kernel} {made.tactic}".strip()
+            ].source.text
+            for step, made in zip(self.steps, plan.steps, strict=True)
+            if step.workload is not None and isinstance(made, NativeStep)
+        }
 
     def _compile(self, wanted: Sequence[tuple[Tactic, Workload]]) -> None:
         """Compile what is not compiled yet, on all cores."""
