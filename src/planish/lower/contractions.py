@@ -10,7 +10,7 @@ import numpy as np
 
 from planish.base.errors import VerifyError
 from planish.base.expr import Expr, Load, Temp, Var, call, loads_of, replace_loads, replace_vars
-from planish.base.shapes import Dim, Shape, is_static
+from planish.base.shapes import Dim, Shape, evaluate, is_static
 from planish.graph.graph import Node, Value
 from planish.graph.layer import Layer
 from planish.kernels.workload import Attr, dense_strides
@@ -447,7 +447,8 @@ def _merge_rows(
 
 
 def _reshape(data: np.ndarray | None, shape: Shape) -> np.ndarray | None:
-    return None if data is None else np.asarray(data).reshape([int(e) for e in shape])  # type: ignore[arg-type]  # constants have static shapes
+    """A constant under another shape; constants have static shapes."""
+    return None if data is None else np.asarray(data).reshape([evaluate(e, {}) for e in shape])
 
 
 def _finish(
