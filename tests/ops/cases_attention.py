@@ -36,15 +36,16 @@ ATTENTION_CASES: list[Case] = [
     _attention([*_four(), _SOME]),
     _attention([*_four(), bools(2, 1, 5, 7)], is_causal=1),
     _attention([*_four(), np.zeros((5, 7), bool)]),
-    _attention([*_four(kv=2), f32(2, 4, 5, 7)], symbolic=False),
+    _attention([*_four(kv=2), f32(2, 4, 5, 7)]),
     _attention([*_four(kv=2), f32(2, 1, 5, 7)]),
-    _attention([*_four(kv=2), f32(4, 5, 7)], symbolic=False),
+    _attention([*_four(kv=2), f32(4, 5, 7)]),
     _attention([*_four(), *_PAST], outputs=3),
     _attention([*_four(), *_PAST], outputs=3, is_causal=1),
     *(
         _attention([*_four(), f32(5, 7)], outputs=4, qk_matmul_output_mode=m, softcap=cap)
         for m, cap in ((0, 0.0), (1, 1.5), (2, 1.5), (3, 1.5))
     ),
+    _attention([*_four(kv=2), f32(5, 7)], outputs=4, qk_matmul_output_mode=2),
     _attention(_PACKED, q_num_heads=4, kv_num_heads=4),
     _attention(_PACKED, q_num_heads=4, kv_num_heads=4, is_causal=1),
     _attention(_GROUPED, q_num_heads=4, kv_num_heads=2),

@@ -75,6 +75,15 @@ INTEGER_CASES: list[Case] = [
         ],
         const=[1, 2, 4, 5, 6, 7],
     ),
+    Case(
+        "QLinearMatMul",
+        [
+            *(_u8(3, 4), scalar(0.02), np.array(120, np.uint8)),
+            *(_u8(4, 5), f32(5, low=0.01, high=0.03), _u8(5)),
+            *(scalar(0.5), np.array(128, np.uint8)),
+        ],
+        const=[1, 2, 4, 5, 6, 7],
+    ),
     *(
         Case(
             "QLinearConv",

@@ -265,10 +265,14 @@ class _Expansion:
             return bias
         if shape[-3] == 1:
             return self.steps.unsqueeze(bias, len(shape) - 3)
-        tokens = shape[-2] if isinstance(shape[-2], int) else -1
-        keys = self.s.kv_tokens if isinstance(self.s.kv_tokens, int) else -1
-        front = (0,) if len(shape) == 4 else ()
-        return self.steps.reshape(bias, *front, self.kv_heads, self.group, tokens, keys)
+        front = [0] if len(shape) == 4 else []
+        return self._with_last_kept(bias, len(shape), [*front, self.kv_heads, self.group, -1])
+
+    def _with_last_kept(self, x: str, rank: int, front: list[int]) -> str:
+        """Reshape to the sizes in `front` and the last one that x has."""
+        last = self.steps("Shape", x, start=rank - 1, end=rank)
+        target = self.steps("Concat", np.array(front, np.int64), last, axis=0)
+        return self.steps("Reshape", x, target)
 
     def _softmax(self, scores: str) -> str:
         t = self.steps
@@ -285,15 +289,11 @@ class _Expansion:
         perm = (0, 3, 1, 2, 4) if self.group > 1 else (0, 2, 1, 3)
         return t.reshape(t("Transpose", y, perm=perm), 0, 0, heads * self.v_width)
 
-    def _ungrouped(self, scores: str) -> str | None:
-        """Scores as [batch, heads, q, kv]; None where two sizes are open and nothing tells them."""
+    def _ungrouped(self, scores: str) -> str:
+        """Scores as [batch, heads, q, kv]."""
         if self.group == 1:
             return scores
-        tokens = self.s.q_tokens if isinstance(self.s.q_tokens, int) else -1
-        keys = self.s.kv_tokens if isinstance(self.s.kv_tokens, int) else -1
-        if tokens == keys == -1:
-            return None
-        return self.steps.reshape(scores, 0, self.kv_heads * self.group, tokens, keys)
+        return self._with_last_kept(scores, 5, [0, self.kv_heads * self.group, -1])
 
 
 def _expand(args: Args, attrs: Attrs) -> list[Primitive] | None:
@@ -310,11 +310,6 @@ def _refuse(args: Args, attrs: Attrs) -> str | None:
         return "a rank is not known"
     if not all(isinstance(dim, int) for dim in (s.q_heads, s.kv_heads, s.width, s.v_width)):
         return "the number or the width of heads is not known"
-    mask = given(args, _MASK)
-    if mask is not None and mask.shape is not None and len(mask.shape) >= 3:
-        split = s.q_heads != s.kv_heads and mask.shape[-3] != 1
-        if split and not isinstance(mask.shape[-2], int) and not isinstance(s.kv_tokens, int):
-            return "a mask over query heads needs a size that is known"
     return None
 
 

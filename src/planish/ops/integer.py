@@ -51,11 +51,16 @@ def _infer_qlinear_matmul(args: Args, attrs: Attrs) -> list[Result]:
     return [infer_matmul(args, require(args, 7).dtype, 0, 3)]
 
 
-def _expand_qlinear_matmul(args: Args, attrs: Attrs) -> list[Primitive]:
+def _expand_qlinear_matmul(args: Args, attrs: Attrs) -> list[Primitive] | None:
+    if _refuse_rows(args, attrs):
+        return None
     steps = Steps()
     a, b = _centred(steps, args, 0, 2, -2), _centred(steps, args, 3, 5, -1)
     product = steps("MatMul", a, b)
-    scale = steps("Mul", _f32(steps, args, 1), _f32(steps, args, 4))
+    rows = _f32(steps, args, 1)
+    if len(shape_of(args, 1)) == 1:
+        rows = steps.unsqueeze(rows, 1)
+    scale = steps("Mul", rows, _f32(steps, args, 4))
     return steps.finish(_requantized(steps, product, scale, 6, 7))
 
 
@@ -67,16 +72,13 @@ def _f32(steps: Steps, args: Args, number: int) -> str:
 
 def _requantized(steps: Steps, total: str, scale: str, y_scale: int, y_zero: int) -> str:
     real = steps("Mul", steps("Cast", total, to=DType.F32.onnx), scale)
-    return steps("QuantizeLinear", real, str(y_scale), str(y_zero))
+    return steps("QuantizeLinear", real, str(y_scale), str(y_zero), axis=-2)
 
 
-def _refuse_columns(args: Args, attrs: Attrs) -> str | None:
-    """Scales and zero points of rows need a layout of their own; those of columns broadcast."""
-    for number in (1, 2, 4, 5, 6, 7):
-        shape = shape_of(args, number)
-        rows = number in (1, 2, 6, 7) and shape not in ((), (1,))
-        if rows or len(shape) > 1:
-            return "QLinearMatMul with a scale for each row"
+def _refuse_rows(args: Args, attrs: Attrs) -> str | None:
+    """A result scale for each row of each matrix is no axis of QuantizeLinear."""
+    if len(shape_of(args, 6)) > 1:
+        return "QLinearMatMul with a result scale for each row of each matrix"
     return None
 
 
@@ -149,7 +151,7 @@ INTEGER: tuple[Op, ...] = (
         "QLinearMatMul",
         _infer_qlinear_matmul,
         expand=_expand_qlinear_matmul,
-        refuse=_refuse_columns,
+        refuse=_refuse_rows,
     ),
     Op("ConvInteger", _infer_conv_integer, expand=_expand_conv_integer),
     Op("QLinearConv", _infer_qlinear_conv, expand=_expand_qlinear_conv),

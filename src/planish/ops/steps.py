@@ -37,16 +37,14 @@ class Steps:
         part = self("Shape", x, start=axis, end=axis + 1)
         return self("Squeeze", part, np.array([0], np.int64))
 
-    def finish(self, *values: str | None) -> list[Primitive]:
-        """The primitives, with values made the operator's outputs in order; None: left out.
+    def finish(self, *values: str) -> list[Primitive]:
+        """The primitives, with values made the operator's outputs in order.
 
         A value that is an input, or serves twice, is copied by an Identity.
         """
         made_here = {output for p in self.made for output in p.outputs}
         names: dict[str, str] = {}
         for number, value in enumerate(values):
-            if value is None:
-                continue
             if value not in made_here or value in names:
                 value = self("Identity", value)
             names[value] = f"out{number}"
