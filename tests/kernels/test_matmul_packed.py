@@ -14,7 +14,7 @@ ISAS = ("avx512", "avx2", "generic")
 
 
 def _config(mr: int, nr: int, **others: int) -> tuple[tuple[str, int], ...]:
-    values = {"mr": mr, "rows": 1, "nr": nr, "strip": 1, "chunk": 0, "unroll": 2, "fetch": 3}
+    values = {"mr": mr, "rows": 1, "nr": nr, "strip": 1, "chunk": 0, "unroll": 2, "fetch": 7}
     return tuple((values | others).items())
 
 

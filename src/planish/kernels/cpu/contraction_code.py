@@ -13,18 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planish.base.shapes import Dim, ceildiv, is_static, product
-from planish.kernels.cpu.contraction import Contraction, Window
+from planish.kernels.cpu.contraction import Contraction
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.pack import Block, Columns, channel_blocks
-from planish.kernels.cpu.tile import Tile, reduce_steps
+from planish.kernels.cpu.reduction import Reduction
+from planish.kernels.cpu.tile import LINE, Cursor, Tile
 from planish.kernels.cpu.tile_epilogue import epilogue_of
 from planish.kernels.cpu.tile_store import Patch, TileStore
 from planish.kernels.cpu.tiling import Kind, Segment, Tiling, segments, tile_axis
 from planish.kernels.kernel import Phase, Source
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Int, Module, Val, i64
-
-_WRITTEN_OUT = 200  # FMAs of repeated taps up to which they are written without a loop
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Shape:
         strip: Tiles of a unit.
         chunk: Strips that share a pass over the weights; 0 for all.
         unroll: Reduction steps in the body of a loop.
-        fetch: 1 to fetch the next tile's inputs, 2 this tile's outputs, 3 both, into the cache.
+        fetch: What to fetch into the cache: the sum of 1 for the next tile's inputs, 2 for this
+            tile's outputs, 4 for the next block's weights.
     """
 
     mr: int
@@ -122,10 +122,36 @@ class _Writer:
         at = frame.split(strip, self.strips)
         first = f.mul(at[-1], self.shape.strip)
         last = f.min(f.add(first, self.shape.strip), frame.size(self.tiles))
+        place = f.offset(frame.inputs[1], f.mul(weights, 4))
         for number, columns in enumerate(self._forms()):
-            part = _Part(columns, x, f.offset(frame.inputs[1], f.mul(weights, 4)), output, channel)
+            following = self._following(columns, place, strip)
+            part = _Part(columns, x, place, following, output, channel)
             with f.when(f.icmp("eq", form, number)), f.loop(first, last) as loop:
                 self._tile(part, [*at[:-1], loop.index])
+
+    def _share(self, columns: Columns) -> int:
+        """Bytes of the next block's weights that a step fetches, if all strips fetch all of it."""
+        if not self.shape.fetch & 4:
+            return 0
+        strips, row = product(self.strips), columns.width * 4
+        lines = 1
+        if isinstance(strips, int):
+            chunk = min(strips, self.shape.chunk or strips) * self.shape.strip
+            lines = min(4, -(-row * self.shape.unroll // (chunk * LINE)))
+        return -(-lines * LINE // self.shape.unroll)
+
+    def _following(self, columns: Columns, weights: Val, strip: Val) -> Val:
+        """The part of the next block's weights that a strip fetches.
+
+        The strips of a chunk fetch one part after the other; when all is fetched, the last again.
+        """
+        f, share = self.f, self._share(columns)
+        if share == 0:
+            return weights
+        steps, row = self.problem.taps * self.problem.channels, columns.width * 4
+        number = f.urem(strip, self.shape.chunk) if self.shape.chunk else strip
+        part = f.min(f.mul(number, self.shape.strip), i64(row // share))
+        return f.offset(weights, f.add(f.mul(part, steps * share), steps * row))
 
     def _forms(self) -> list[Columns]:
         """The different ways in which blocks lie in vectors."""
@@ -242,11 +268,7 @@ class _Writer:
         for window, index in zip(windows, patch.origin, strict=True):
             first = f.sub(f.mul(index, window.stride), window.before)
             x = f.offset(x, f.mul(first, f.mul(frame.size(window.x), 4)))
-        pixels = tuple(map(self._input_offset, patch.pixels))
-        ahead: Int = 0
-        if self.shape.fetch & 1 and len(pixels) > 1:
-            ahead = f.mul(pixels[1], len(pixels))
-        tile = Tile(part.columns, pixels, self.shape.unroll, ahead)
+        tile = self._register_tile(part, patch)
         loops = [
             (window, index)
             for window, index in zip(windows[:looped], patch.origin, strict=False)
@@ -255,13 +277,23 @@ class _Writer:
         stores, sums = self._stores(part, patch)
         if self.shape.fetch & 2 and len(stores) == 1:
             stores[0].fetch()
-        sums = self._reduce(tile, sums, loops, runs, x, part.weights)
+        start = Cursor(x, part.weights, part.following)
+        sums = Reduction(frame, self.problem, tile, runs).reduce(sums, start, loops)
         if len(stores) == 1:
             stores[0].finish(sums)
             return
         for store in stores:
             with f.when(f.icmp("eq", part.output, store.output)):
                 store.finish(sums)
+
+    def _register_tile(self, part: _Part, patch: Patch) -> Tile:
+        """The register tile of some pixels, with what it fetches meanwhile."""
+        pixels = tuple(map(self._input_offset, patch.pixels))
+        ahead: Int = 0
+        if self.shape.fetch & 1 and len(pixels) > 1:
+            ahead = self.f.mul(pixels[1], len(pixels))
+        share = self._share(part.columns)
+        return Tile(part.columns, pixels, self.shape.unroll, self.target.fma, ahead, share)
 
     def _stores(self, part: _Part, patch: Patch) -> tuple[list[TileStore], list[Val]]:
         """The ends of a tile for each output that the block may belong to, and its first sums."""
@@ -301,74 +333,6 @@ class _Writer:
             total = f.add(total, f.mul(step, distance))
         return total
 
-    def _reduce(
-        self,
-        tile: Tile,
-        sums: list[Val],
-        loops: Sequence[tuple[Window, Val]],
-        runs: Sequence[Segment],
-        x: Val,
-        weights: Val,
-    ) -> list[Val]:
-        f, frame = self.f, self.frame
-        row = tile.columns.width * 4
-        if not loops:
-            for run in runs:
-                moved = f.offset(x, f.mul(frame.size(run.x), 4))
-                sums = self._run(tile, sums, run, moved, f.offset(weights, run.weights * row))
-            return sums
-        window, index = loops[0]
-        inner = self.problem.taps
-        for other in self.problem.windows[: self.problem.windows.index(window) + 1]:
-            inner //= other.taps
-        low, high = self._tap_range(window, index)
-        with f.loop(low, high, init=sums) as loop:
-            distance = f.mul(frame.size(window.x), 4 * window.dilation)
-            moved = f.offset(x, f.mul(loop.index, distance))
-            at = f.offset(weights, f.mul(loop.index, inner * self.problem.channels * row))
-            loop.carry(self._reduce(tile, loop.carried, loops[1:], runs, moved, at))
-        return loop.results
-
-    def _run(self, tile: Tile, sums: list[Val], run: Segment, x: Val, weights: Val) -> list[Val]:
-        """One segment of the reduction."""
-        f, frame = self.f, self.frame
-        step = f.mul(frame.size(self.problem.x_channel), 4)
-        row = tile.columns.width * 4 * run.steps
-        again = f.mul(frame.size(run.again), 4)
-        fmas = run.steps * run.times * len(run.pixels) * len(tile.columns.lanes)
-        if run.times == 1 or fmas <= _WRITTEN_OUT:
-            for time in range(run.times):
-                moved = f.offset(x, f.mul(again, time))
-                at = f.offset(weights, row * time)
-                sums = reduce_steps(
-                    f, self.target, tile, sums, moved, at, run.steps, step, run.pixels
-                )
-            return sums
-        with f.loop(0, run.times, init=sums) as loop:
-            moved = f.offset(x, f.mul(loop.index, again))
-            at = f.offset(weights, f.mul(loop.index, row))
-            loop.carry(
-                reduce_steps(
-                    f, self.target, tile, loop.carried, moved, at, run.steps, step, run.pixels
-                )
-            )
-        return loop.results
-
-    def _tap_range(self, window: Window, index: Val) -> tuple[Val, Val]:
-        """The taps of a pixel that lie inside the input, half-open."""
-        f = self.f
-        if not window.padded:
-            return i64(0), i64(window.taps)
-        first = f.sub(window.before, f.mul(index, window.stride))
-        beyond = f.add(first, self.frame.size(window.size))
-
-        def clamp(distance: Val) -> Val:
-            positive = f.max(distance, i64(0))
-            taps = f.udiv(f.add(positive, window.dilation - 1), window.dilation)
-            return f.min(taps, i64(window.taps))
-
-        return clamp(first), clamp(beyond)
-
 
 @dataclass(frozen=True)
 class _Part:
@@ -377,5 +341,6 @@ class _Part:
     columns: Columns
     x: Val  # input of its group
     weights: Val  # its packed weights
+    following: Val  # what to fetch of the next block's weights
     output: Val
     channel: Val  # first channel within the output

@@ -20,17 +20,21 @@ from planish.kernels.cpu.tiling import Kind, segments
 from planish.kernels.kernel import Config
 from planish.targets.cpu import CpuTarget
 
-# (pixels, vectors) that fit the vector registers with room for the weights and a broadcast.
+# (pixels, vectors) that fit the vector registers with the weights and a broadcast, by the number of
+# registers and whether multiply-add is one instruction. One vector alone is kept short on 16
+# registers: LLVM then adds into the broadcast's register, and long tiles would spill.
 _TILES = {
-    32: ((6, 4), (5, 4), (8, 3), (7, 3), (12, 2), (10, 2), (13, 2), (24, 1), (14, 1)),
-    16: ((6, 2), (4, 3), (5, 2), (3, 4), (3, 3), (12, 1), (10, 1)),
+    (32, True): ((6, 4), (5, 4), (8, 3), (7, 3), (12, 2), (10, 2), (13, 2), (24, 1), (14, 1)),
+    (16, True): ((6, 2), (4, 3), (5, 2), (3, 3), (7, 1), (4, 1)),
+    (16, False): ((2, 4), (3, 3), (3, 4), (4, 3), (4, 2), (6, 1)),
 }
-_FEW = ((1, 4), (1, 8), (2, 4), (3, 4), (4, 2))  # for few pixels: as many weights as can be
+_FEW = ((1, 2), (1, 4), (2, 4), (3, 4), (4, 4))  # for few pixels: as many weights as can be
 _SAFE = Shape(mr=4, rows=1, nr=2, strip=1, chunk=1, unroll=1, fetch=0)
 _SHORT_ROW = 4  # pixels of a row up to which a tile takes several rows
 _SYMBOL = 8  # what a symbolic size is taken for in estimates
 _BEST, _SECOND = 6, 3  # tiles offered with the best order of the units, and with another one too
-_BODY = 48  # FMAs in the body of a reduction loop
+_BODY, _UNROLL = 48, 6  # FMAs in the body of a reduction loop; steps, at most
+_SOON = 200  # tiles until the next block of weights, for it to be fetched ahead
 _UNIT_CYCLES = 3000  # work of a unit that makes its own cost small
 _HERTZ = 3.5e9
 _LATENCY = 4  # cycles until an FMA's result can be added to
@@ -68,12 +72,12 @@ def _tiles(problem: Contraction, target: CpuTarget) -> list[tuple[int, int, int]
     width = _number(problem.windows[-1].extent)
     vectors = max(-(-count // target.lanes()) for count in _runs(problem))
     above = _number(problem.windows[-2].extent) if len(problem.windows) > 1 else 1
-    tiles = _TILES[32 if target.registers >= 32 else 16]
+    tiles = _TILES[32 if target.registers >= 32 else 16, target.fma]
     if width * above <= _SHORT_ROW:
         tiles = (*_FEW, *tiles)
     found = []
     for mr, nr in tiles:
-        if nr == 1 and vectors > 1 and width > 1:
+        if nr == 1 and vectors > 1:
             continue
         even, rows = _even(width, mr), 1
         if width <= _SHORT_ROW and tile_pixels(problem, _SAFE):
@@ -86,9 +90,12 @@ def _orders(problem: Contraction, target: CpuTarget, tile: tuple[int, int, int])
     """A tile with the orders of units that suit it."""
     mr, rows, nr = tile
     for chunk in _chunks(problem, mr * rows, target):
-        shape = Shape(mr, rows, nr, 1, chunk, max(1, _BODY // (mr * rows * nr)), 2)
-        fetch = 3 if _fetches_inputs(problem, shape, target) else 2
-        yield replace(shape, fetch=fetch, strip=_strip(problem, target, shape))
+        unroll = max(1, min(_BODY // (mr * rows * nr), _UNROLL))
+        shape = Shape(mr, rows, nr, 1, chunk, unroll, 2)
+        shape = replace(shape, strip=_strip(problem, target, shape))
+        inputs = _fetches_inputs(problem, shape, target)
+        weights = _fetches_weights(problem, shape, target)
+        yield replace(shape, fetch=inputs * 1 + 2 + weights * 4)
 
 
 def _even(total: int, most: int) -> int:
@@ -100,6 +107,8 @@ def _chunks(problem: Contraction, pixels: int, target: CpuTarget) -> list[int]:
     """All strips for each block of weights; all blocks for each strip; and a mean."""
     total = math.prod(_number(w.extent) for w in problem.windows)
     strips = -(-total // pixels)
+    if strips == 1:
+        return [0]
     share = target.l2 // 2 // max(1, pixels * problem.channels * 4)
     middle = max(2, min(share, strips // 2))
     return list(dict.fromkeys((0, 1, middle if strips > 4 else 0)))
@@ -124,9 +133,17 @@ def _runs(problem: Contraction) -> list[int]:
 
 def _fetches_inputs(problem: Contraction, shape: Shape, target: CpuTarget) -> bool:
     """Whether the next tile's inputs should be fetched: read once, and no conflict in the cache."""
-    if problem.taps > 1 or problem.x_channel != 1 or shape.rows > 1:
+    if problem.taps > 1 or problem.x_channel != 1 or shape.rows > 1 or shape.mr == 1:
         return False
     return _lines_of_a_set(problem, shape) * 2 <= _ways(target)
+
+
+def _fetches_weights(problem: Contraction, shape: Shape, target: CpuTarget) -> bool:
+    """Whether the next block's weights should be fetched: far away, and needed soon."""
+    weights = 4 * problem.taps * problem.channels * sum(problem.features) // problem.group
+    tiles = math.prod(_number(w.extent) for w in problem.windows) // (shape.mr * shape.rows)
+    strips = min(tiles, shape.chunk * shape.strip) if shape.chunk else tiles
+    return weights > target.l2 // 2 and shape.chunk != 1 and 1 < strips <= _SOON
 
 
 def _lines_of_a_set(problem: Contraction, shape: Shape) -> int:
@@ -241,11 +258,11 @@ def _traffic(problem: Contraction, shape: Shape, target: CpuTarget, blocks: int)
     total = weights / _MEMORY_BYTES
     if chunk > 1:
         inside = block + inputs / tiles < 0.8 * target.l1
-        total += 0.0 if inside else tiles * weights / _L2_BYTES
-        total += tiles / chunk * weights / _level(weights, target)
+        total += 0.0 if inside else (tiles - 1) * weights / _L2_BYTES
+        total += (tiles / chunk - 1) * weights / _level(weights, target)
         total += blocks * inputs / _level(own + block, target)
     else:
-        total += tiles * weights / _level(weights, target) + inputs / _L3_BYTES
+        total += (tiles - 1) * weights / _level(weights, target) + inputs / _L3_BYTES
     return total + 4.0 * pixels * sum(problem.features) / problem.group / _L3_BYTES
 
 

@@ -9,38 +9,67 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planish.kernels.cpu.pack import Columns
-from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Function, Int, Val, vector
 
 _INLINE = 160  # FMAs up to which a short reduction is written out without a loop
-_LINE = 16  # f32 elements of a cache line
+LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Accumulators of a tile under construction.
+    """A tile's shape and how its reduction is written.
 
     Attributes:
         columns: The vectors of a row.
         pixels: Byte offset of each pixel's input from the tile's first.
         unroll: Steps in the body of a loop.
+        fused: A multiply-add rounds once.
         ahead: Bytes from the tile's first input to that of the tile whose inputs are fetched into
             the cache meanwhile; 0 for none.
+        share: Bytes of the next block of weights that are fetched a step; 0 for none.
     """
 
     columns: Columns
     pixels: tuple[Int, ...]
     unroll: int
+    fused: bool = True
     ahead: Int = 0
+    share: int = 0
+
+    @property
+    def row(self) -> int:
+        """Bytes of the weights of a step."""
+        return self.columns.width * 4
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a reduction stands.
+
+    Attributes:
+        x: Input of a pixel at offset 0.
+        weights: Row of the weights.
+        following: What to fetch of the next block of weights.
+    """
+
+    x: Val
+    weights: Val
+    following: Val
+
+    def moved(self, f: Function, tile: Tile, x: Int, steps: Int) -> Cursor:
+        """Further by `x` bytes of input and `steps` rows of weights."""
+        return Cursor(
+            f.offset(self.x, x),
+            f.offset(self.weights, f.mul(steps, tile.row)),
+            f.offset(self.following, f.mul(steps, tile.share)),
+        )
 
 
 def reduce_steps(
     f: Function,
-    target: CpuTarget,
     tile: Tile,
     sums: Sequence[Val],
-    x: Val,
-    weights: Val,
+    at: Cursor,
     steps: int,
     x_step: Int,
     active: Sequence[int],
@@ -49,11 +78,9 @@ def reduce_steps(
 
     Args:
         f: Function being written.
-        target: Says whether a multiply-add is one instruction.
         tile: The tile.
-        sums: Its accumulators.
-        x: Input of the first step for a pixel at offset 0.
-        weights: Row of the first step.
+        sums: Its accumulators, pixel by pixel.
+        at: Where the first step is.
         steps: Number of steps.
         x_step: Bytes between the inputs of neighbouring steps.
         active: Pixels that take part.
@@ -61,63 +88,58 @@ def reduce_steps(
     Returns:
         The new accumulators.
     """
-    row = tile.columns.width * 4
-    fmas = len(active) * len(tile.columns.lanes)
-    body = min(steps, tile.unroll) if steps * fmas > _INLINE else steps
+    vectors = len(tile.columns.lanes)
+    body = min(steps, tile.unroll) if steps * len(active) * vectors > _INLINE else steps
     whole = steps // body * body
     current = list(sums)
 
-    def run(count: int, x: Val, weights: Val) -> None:
+    def run(count: int, start: Cursor) -> None:
         for step in range(count):
-            _step(f, target, tile, current, f.offset(x, f.mul(x_step, step)),
-                  f.offset(weights, row * step), active)  # fmt: skip
+            _step(f, tile, current, start.moved(f, tile, f.mul(x_step, step), step), active)
 
     if whole == body:
-        run(whole, x, weights)
+        run(whole, at)
     else:
-        vectors = range(len(tile.columns.lanes))
-        slots = [p * len(vectors) + v for p in active for v in vectors]
+        slots = [p * vectors + v for p in active for v in range(vectors)]
         with f.loop(0, whole, body, init=[current[s] for s in slots]) as loop:
             for slot, value in zip(slots, loop.carried, strict=True):
                 current[slot] = value
-            moved = f.offset(x, f.mul(loop.index, x_step))
-            if tile.ahead != 0:
-                _fetch_ahead(f, tile, moved, loop.index, body)
-            run(body, moved, f.offset(weights, f.mul(loop.index, row)))
+            here = at.moved(f, tile, f.mul(loop.index, x_step), loop.index)
+            _fetch(f, tile, here, loop.index, body)
+            run(body, here)
             loop.carry([current[s] for s in slots])
         for slot, value in zip(slots, loop.results, strict=True):
             current[slot] = value
-    run(steps - whole, f.offset(x, f.mul(x_step, whole)), f.offset(weights, row * whole))
+    run(steps - whole, at.moved(f, tile, f.mul(x_step, whole), whole))
     return current
 
 
-def _step(
-    f: Function,
-    target: CpuTarget,
-    tile: Tile,
-    sums: list[Val],
-    x: Val,
-    weights: Val,
-    active: Sequence[int],
-) -> None:
+def _step(f: Function, tile: Tile, sums: list[Val], at: Cursor, active: Sequence[int]) -> None:
     columns = tile.columns
     loaded = [
-        f.load(vector("float", n), f.offset(weights, 4 * columns.first(v)))
+        f.load(vector("float", n), f.offset(at.weights, 4 * columns.first(v)))
         for v, n in enumerate(columns.lanes)
     ]
     for pixel in active:
-        scalar = f.load("float", f.offset(x, tile.pixels[pixel]))
+        scalar = f.load("float", f.offset(at.x, tile.pixels[pixel]))
         for v, n in enumerate(columns.lanes):
             slot = pixel * len(columns.lanes) + v
-            sums[slot] = f.fma(f.splat(scalar, n), loaded[v], sums[slot], fused=target.fma)
+            sums[slot] = f.fma(f.splat(scalar, n), loaded[v], sums[slot], fused=tile.fused)
 
 
-def _fetch_ahead(f: Function, tile: Tile, x: Val, step: Val, body: int) -> None:
-    """Fetch what the next tile reads at the same steps: each pixel once a cache line."""
-    turns = max(1, _LINE // body)
-    share = -(-len(tile.pixels) // turns)
-    distance = tile.pixels[1] if len(tile.pixels) > 1 else 0
-    turn = f.urem(f.udiv(step, body), turns)
-    first = f.offset(f.offset(x, tile.ahead), f.mul(f.mul(turn, share), distance))
-    for n in range(share):
-        f.prefetch(f.offset(first, f.mul(distance, n)))
+def _fetch(f: Function, tile: Tile, at: Cursor, step: Val, body: int) -> None:
+    """Fetch what will be read soon, spread over the iterations of the loop.
+
+    Of the next tile's inputs each pixel's line once in a line's worth of steps; of the next block
+    of weights as many lines as this iteration's share.
+    """
+    if tile.ahead != 0:
+        turns = max(1, LINE // 4 // body)
+        count = -(-len(tile.pixels) // turns)
+        distance = tile.pixels[1] if len(tile.pixels) > 1 else 0
+        turn = f.urem(f.udiv(step, body), turns)
+        first = f.offset(f.offset(at.x, tile.ahead), f.mul(f.mul(turn, count), distance))
+        for n in range(count):
+            f.prefetch(f.offset(first, f.mul(distance, n)))
+    for n in range(-(-tile.share * body // LINE)):
+        f.prefetch(f.offset(at.following, n * LINE), 2)
