@@ -117,7 +117,7 @@ class _Lowering:
         self.host_reasons = host_reasons
         self.steps: list[LoweredStep] = []
         self.notes: list[tuple[str, str, tuple[str, ...]]] = []
-        self.orders: dict[Value, Order] = choose_orders(graph, layers)
+        self.orders: dict[Value, Order] = choose_orders(graph, layers, self.hint)
         self.placed, self.copies = place_concats(graph, layers)
         self.maker = {
             v: layer for layer in layers for n in layer.nodes for v in n.outputs if v is not None

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planish.base.shapes import product
+from planish.base.shapes import Dim, product
 from planish.graph.graph import Graph, Node, Value
 from planish.graph.layer import Layer
+from planish.lower.storage import Buffer, Storage, ordered_strides
+from planish.lower.views import view_of
 
 Order = tuple[int, ...]
+Hint = Callable[[Dim], int]
 # Anchors whose result lies channels last whatever their input does.
 _CHANNELS_LAST = frozenset(("conv", "conv_transpose"))
 # Loop anchors that follow their first input although it has another shape.
@@ -24,26 +27,24 @@ _FOLLOW = frozenset(
 )  # fmt: skip
 
 
-def choose_orders(graph: Graph, layers: list[Layer]) -> dict[Value, Order]:
-    """The wished order of every value that a layer makes or the graph gets."""
+def choose_orders(graph: Graph, layers: list[Layer], hint: Hint) -> dict[Value, Order]:
+    """The wished order of every value that a layer makes or the graph gets.
+
+    Args:
+        graph: The graph.
+        layers: Its layers in order.
+        hint: A likely value of a size.
+    """
     orders: dict[Value, Order] = {v: identity(v) for v in graph.inputs if v.type.shape is not None}
     for layer in layers:
         for value in layer.outputs(graph):
             if value.type.shape is None:
                 continue
-            orders[value] = _order(layer, value, orders)
-            if layer.kind == "attention":
-                orders[value] = _as_read(graph, value)
+            if layer.kind == "view":
+                orders[value] = _view_order(layer.anchor, value, orders, hint)
+            else:
+                orders[value] = _order(layer, value, orders)
     return orders
-
-
-def _as_read(graph: Graph, value: Value) -> Order:
-    """The order in which the only reader wants a value: heads are merged behind the tokens."""
-    user, rank = graph.only_user(value), len(value.shape)
-    perm = tuple(user.attrs.get("perm") or ()) if user is not None else ()
-    if user is None or user.op != "Transpose" or len(perm) != rank or perm[-1] != rank - 1:
-        return identity(value)
-    return perm
 
 
 def identity(value: Value) -> Order:
@@ -61,12 +62,6 @@ def _order(layer: Layer, value: Value, orders: dict[Value, Order]) -> Order:
     if layer.kind in _CHANNELS_LAST:
         return channels_last(rank)
     anchor = layer.anchor
-    if layer.kind == "view":
-        rule = _VIEW_RULES.get(anchor.op)
-        source = anchor.inputs[0]
-        if rule is not None and source is not None and source in orders:
-            return rule(anchor, orders[source], value)
-        return identity(value)
     if layer.kind == "concat":
         known = [orders[v] for v in anchor.inputs if v is not None and v in orders]
         wished = [order for order in known if order != tuple(range(rank))]
@@ -109,19 +104,26 @@ def _reduced(layer: Layer, source: Value, order: Order, value: Value) -> Order:
     return tuple(kept.index(a) for a in order if a not in gone)
 
 
-def _transpose_rule(node: Node, order: Order, value: Value) -> Order:
-    perm = node.attrs.get("perm") or tuple(reversed(range(len(order))))
-    return tuple(perm.index(axis) for axis in order)
+def _view_order(node: Node, value: Value, orders: dict[Value, Order], hint: Hint) -> Order:
+    """The order that a view inherits from where its source lies; of a copy, the one that fits.
 
-
-def _same_rule(node: Node, order: Order, value: Value) -> Order:
-    return order if len(order) == len(value.shape) else identity(value)
-
-
-_VIEW_RULES: dict[str, Callable[[Node, Order, Value], Order]] = {
-    "Transpose": _transpose_rule,
-    "Slice": _same_rule,
-    "Split": _same_rule,
-    "Identity": _same_rule,
-    "Expand": _same_rule,
-}
+    A copy keeps the channels of an image last if its source does not lie row-major either.
+    """
+    source = node.inputs[0]
+    if source is None or source not in orders:
+        return identity(value)
+    order = orders[source]
+    buffer = Buffer("arena", source.dtype, product(source.shape), source.name)
+    lies = Storage(buffer, source.shape, ordered_strides(source.shape, order))
+    view = view_of(node, value, lies)
+    if view is None:
+        image = len(value.shape) >= 4 and order != identity(source)
+        return channels_last(len(value.shape)) if image else identity(value)
+    axes = [axis for axis in identity(value) if value.shape[axis] != 1]
+    if any(view.strides[axis] == 0 for axis in axes):
+        return identity(value)
+    axes.sort(key=lambda axis: -abs(hint(view.strides[axis])))
+    if axes == sorted(axes):
+        return identity(value)
+    free = [axis for axis in identity(value) if value.shape[axis] == 1]
+    return (*free, *axes)
