@@ -16,12 +16,16 @@ class _Facts:
     numpy: np.dtype  # the NumPy dtype with the same bytes
     onnx: int  # TensorProto.DataType number
     bits: int  # storage width; 4 means two elements share a byte
-    kind: str  # f float, i signed, u unsigned, b bool, s string, c complex
+    kind: str  # f float, i signed, u unsigned, b bool, s string, c complex, o anything
     llvm: str  # LLVM type of one element in memory; "" where kernels never see it
 
 
 class DType(enum.Enum):
-    """An element type. The value is its short name, used in every text form."""
+    """An element type. The value is its short name, used in every text form.
+
+    OBJECT is that of a value which is no tensor (a sequence, an optional value, a map) or whose type
+    nothing tells: only steps on the host touch it.
+    """
 
     F32 = "f32"
     F64 = "f64"
@@ -45,6 +49,11 @@ class DType(enum.Enum):
     F8E5M2FNUZ = "f8e5m2fnuz"
     I4 = "i4"
     U4 = "u4"
+    F4E2M1 = "f4e2m1"
+    F8E8M0 = "f8e8m0"
+    I2 = "i2"
+    U2 = "u2"
+    OBJECT = "object"
 
     def __repr__(self) -> str:
         return self.value
@@ -136,6 +145,11 @@ _TABLE: dict[DType, _Facts] = {
     DType.F8E5M2FNUZ: _Facts(np.dtype(ml_dtypes.float8_e5m2fnuz), 20, 8, "f", ""),
     DType.U4: _Facts(np.dtype(ml_dtypes.uint4), 21, 4, "u", ""),
     DType.I4: _Facts(np.dtype(ml_dtypes.int4), 22, 4, "i", ""),
+    DType.F4E2M1: _Facts(np.dtype(ml_dtypes.float4_e2m1fn), 23, 4, "f", ""),
+    DType.F8E8M0: _Facts(np.dtype(ml_dtypes.float8_e8m0fnu), 24, 8, "f", ""),
+    DType.U2: _Facts(np.dtype(ml_dtypes.uint2), 25, 2, "u", ""),
+    DType.I2: _Facts(np.dtype(ml_dtypes.int2), 26, 2, "i", ""),
+    DType.OBJECT: _Facts(np.dtype(object), 0, 64, "o", ""),
 }
-_FROM_NUMPY = {facts.numpy: dtype for dtype, facts in _TABLE.items()}
-_FROM_ONNX = {facts.onnx: dtype for dtype, facts in _TABLE.items()}
+_FROM_NUMPY = {f.numpy: dtype for dtype, f in _TABLE.items() if f.kind not in "so"}
+_FROM_ONNX = {f.onnx: dtype for dtype, f in _TABLE.items() if f.kind != "o"}

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from planish.base.dtypes import DType
 from planish.base.errors import ModelError, PlanishError
 from planish.base.expr import Const, Expr, Var, index, loads_of
+from planish.base.shapes import Sym, symbols_of
 from planish.graph.graph import Graph, Node, TensorType, Value
-from planish.ops.op import Arg, Op, Result, name_unknowns
+from planish.ops.op import Arg, Op, Result, is_unknown, name_unknowns
 from planish.ops.table import OPS
 
 _SMALL = 64  # elements of an integer tensor that may stand for sizes
@@ -56,12 +58,24 @@ def infer_types(graph: Graph, nodes: Iterable[Node] | None = None) -> None:
             continue
         for value, result in zip(node.outputs, results, strict=False):
             if value is not None:
-                # What the operator cannot tell, the model may have declared.
-                declared = value.type.shape if result.shape is None else result.shape
-                value.type = TensorType(result.dtype, declared)
-                value.dims = result.dims
+                settle(value, result)
     if problems:
         raise ModelError("operators do not accept their inputs:", problems)
+
+
+def settle(value: Value, result: Result) -> None:
+    """Give a value its type; what the operator cannot tell, the model may have stated before."""
+    stated, shape = value.type.shape, result.shape
+    if shape is None:
+        shape = stated
+    elif stated is not None and len(stated) == len(shape):
+        shape = tuple(
+            s if isinstance(s, int) and isinstance(d, Sym) and any(map(is_unknown, symbols_of(d)))
+            else d
+            for d, s in zip(shape, stated, strict=True)
+        )  # fmt: skip
+    value.type = TensorType(result.dtype, shape)
+    value.dims = result.dims
 
 
 def results_of(node: Node) -> list[Result]:
@@ -71,7 +85,7 @@ def results_of(node: Node) -> list[Result]:
         ModelError: The operator does not accept its inputs.
     """
     op = op_of(node)
-    if op is None:
+    if op is None or any(v is not None and v.dtype is DType.OBJECT for v in node.inputs):
         return []
     first = next((value.name for value in node.outputs if value is not None), node.name)
     return name_unknowns(op.infer(args_of(node), node.attrs), first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,21 @@ def host_model(node: Node) -> tuple[bytes, list[Value]]:
     )
     opset = onnx.defs.onnx_opset_version()
     domains = {node.op.split("::")[0] for node in _all_nodes(node) if "::" in node.op}
-    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+    imports = [
+        helper.make_opsetid("", opset),
+        *(helper.make_opsetid(d, newest_opset(d)) for d in sorted(domains)),
+    ]
     model = helper.make_model(graph, opset_imports=imports, ir_version=min(onnx.IR_VERSION, 11))
     return model.SerializeToString(), inputs
+
+
+@cache
+def newest_opset(domain: str) -> int:
+    """The newest opset of a domain that the installed ONNX knows; 1 for one that it does not."""
+    if domain in ("", "ai.onnx"):
+        return onnx.defs.onnx_opset_version()
+    schemas = onnx.defs.get_all_schemas_with_history()
+    return max((s.since_version for s in schemas if s.domain == domain), default=1)
 
 
 def _all_nodes(node: Node) -> list[Node]:
@@ -91,7 +104,7 @@ def _attr(value: Any) -> Any:
 
 
 def _info(value: Value) -> onnx.ValueInfoProto:
-    if value.dtype is DType.STRING and value.type.shape is None:
+    if value.dtype is DType.OBJECT or (value.dtype is DType.STRING and value.type.shape is None):
         return onnx.ValueInfoProto(name=value.name)
     shape = value.type.shape
     dims = None if shape is None else [d if isinstance(d, int) else str(d) for d in shape]

@@ -1,21 +1,42 @@
-"""ModelProto → Graph: values, constants and nodes, each node adapted to the canonical opset."""
+"""ModelProto → Graph: values, constants and nodes, each node adapted to the canonical opset.
+
+Nodes get their types as they are read, since adapters and functions depend on them. Functions, the
+model's own and those by which ONNX defines operators that planish lacks, are inlined on the way.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
 
 from planish.base.dtypes import DType
-from planish.base.errors import ModelError
-from planish.base.shapes import Dim, symbol
+from planish.base.errors import ModelError, PlanishError, UnsupportedError
 from planish.graph.graph import Graph, Node, TensorType, Value
-from planish.importer.adapters import Draft
+from planish.graph.infer import results_of, settle
 from planish.importer.adapt_table import ADAPTERS
-from planish.importer.read import read_model, read_tensor
+from planish.importer.adapters import Draft
+from planish.importer.attributes import constant_data, read_attribute
+from planish.importer.order import node_name, sorted_nodes
+from planish.importer.read import read_model, read_sparse, read_tensor
+from planish.importer.schemas import (
+    ONNX,
+    defining_function,
+    find_schema,
+    has_reference,
+    node_problems,
+)
+from planish.importer.type_protos import UNTYPED, infer_onnx_types, type_of
+
+_DEEPEST = 64  # functions within functions
+
+Opsets = Mapping[str, int]
 
 
 def import_model(model: str | Path | bytes | ModelProto) -> Graph:
@@ -26,154 +47,390 @@ def import_model(model: str | Path | bytes | ModelProto) -> Graph:
 
     Raises:
         ModelError: The file is missing, malformed or inconsistent; lists every problem found.
+        UnsupportedError: The model is well formed, but has operators that nothing here can run;
+            names all of them.
     """
-    proto, folder = read_model(model)
-    opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
-    reader = _Reader(opsets, folder)
-    graph = reader.graph(proto.graph, {})
-    if reader.problems:
-        raise ModelError("the model cannot be imported:", reader.problems)
+    graph, problems, unsupported = read_graph(model)
+    if problems:
+        raise ModelError("the model cannot be imported:", problems)
+    if unsupported:
+        raise UnsupportedError(
+            "\n  - ".join(["no implementation is known for these nodes:", *unsupported]),
+            hint="replace them by operators of ONNX, or put functions for them into the model",
+        )
     return graph
 
 
-class _Reader:
-    """Reads one model; nested graphs share it."""
+def read_graph(model: str | Path | bytes | ModelProto) -> tuple[Graph, list[str], list[str]]:
+    """The graph as far as it can be read, every problem, and every node that nothing can run.
 
-    def __init__(self, opsets: dict[str, int], folder: Path | None) -> None:
-        self.opsets = opsets
+    Raises:
+        ModelError: The file is missing or is no ONNX model.
+    """
+    proto, folder = read_model(model)
+    reader = _Reader(proto, folder)
+    opsets = {entry.domain or ONNX: int(entry.version) for entry in proto.opset_import}
+    newest = onnx.defs.onnx_opset_version()
+    if opsets.get(ONNX, newest) > newest:
+        reader.problems.append(
+            f"the model is of opset {opsets[ONNX]}, the installed onnx knows {newest} at most"
+        )
+    elif opsets.get(ONNX, newest) < 1:
+        reader.problems.append(f"the model is of opset {opsets[ONNX]}, which there never was")
+    graph = reader.graph(proto.graph, {}, opsets)
+    return graph, reader.problems, reader.unsupported
+
+
+@dataclass
+class _Scope:
+    """Where names mean something: a graph, a body or a function.
+
+    Attributes:
+        known: Values by their name in the file.
+        opsets: Versions of the domains.
+        stated: Types that the file states.
+        prefix: Before the names of nodes and values that the file does not name itself.
+        origin: ONNX node that everything here came from; "" where nodes stand for themselves.
+        given: Attributes of the function's caller.
+        inner: True in bodies, where types may be unknown.
+        depth: Functions around.
+        nodes: Made so far.
+    """
+
+    known: dict[str, Value]
+    opsets: Opsets
+    stated: dict[str, TypeProto] = field(default_factory=dict)
+    prefix: str = ""
+    origin: str = ""
+    given: dict[str, AttributeProto] = field(default_factory=dict)
+    inner: bool = False
+    depth: int = 0
+    nodes: list[Node] = field(default_factory=list)
+
+
+class _Reader:
+    """Reads one model; nested graphs and functions share it."""
+
+    def __init__(self, model: ModelProto, folder: Path | None) -> None:
+        self.model = model
         self.folder = folder
         self.problems: list[str] = []
-        self._names: set[str] = set()
+        self.unsupported: list[str] = []
+        self.functions = {(f.domain or ONNX, f.name, f.overload): f for f in model.functions}
+        self._inferred: dict[str, TypeProto] | None = None
+        self._names = _names_of(model.graph)
+        self._node_names: set[str] = set()
 
-    def graph(self, proto: GraphProto, outer: dict[str, Value]) -> Graph:
-        known = dict(outer)
-        for tensor in proto.initializer:
-            data = read_tensor(tensor, self.folder)
-            known[tensor.name] = self._constant(tensor.name, data)
-        inputs = []
-        for info in proto.input:
-            if info.name in known and info.name not in outer:
-                continue  # an initializer listed as an input: a default that stays
-            value = Value(info.name, _type(info.type, info.name))
-            known[info.name] = value
-            inputs.append(value)
-        types = {
-            info.name: _type(info.type, info.name) for info in (*proto.value_info, *proto.output)
-        }
-        nodes: list[Node] = []
-        for position, node in enumerate(proto.node):
-            nodes += self._node(node, position, known, types)
-        outputs = []
-        for info in proto.output:
-            if info.name not in known:
-                self.problems.append(f"graph output {info.name!r} is made by no node")
-            else:
-                outputs.append(known[info.name])
-        return Graph(proto.name or "graph", inputs, outputs, nodes)
+    # ---- graphs ---------------------------------------------------------------------------------
 
-    def _node(
+    def graph(
         self,
-        proto: NodeProto,
-        position: int,
-        known: dict[str, Value],
-        types: dict[str, TensorType],
-    ) -> list[Node]:
-        name = proto.name or (proto.output[0] if proto.output else f"{proto.op_type}_{position}")
+        proto: GraphProto,
+        outer: dict[str, Value],
+        opsets: Opsets,
+        caller: _Scope | None = None,
+    ) -> Graph:
+        """A graph, or the body in an attribute of a caller's node."""
+        inner = caller is not None
+        scope = _Scope(dict(outer), opsets, inner=inner)
+        if caller is not None:
+            scope.prefix, scope.origin = caller.prefix, caller.origin
+            scope.given, scope.depth = caller.given, caller.depth
+        scope.stated = {v.name: v.type for v in (*proto.value_info, *proto.output)}
+        stored: set[str] = set()
+        self._read_weights(proto, scope, stored)
+        inputs: list[Value] = []
+        for info in proto.input:
+            if info.name in stored:
+                continue  # an initializer listed as an input: a default that stays
+            if any(info.name == other.name for other in inputs):
+                self.problems.append(f"graph input {info.name!r} comes twice")
+                continue
+            value = Value(self._own(info.name, inner), self._type(info.type, info.name))
+            if not inner and value.type is UNTYPED and not info.type.WhichOneof("value"):
+                self.problems.append(f"graph input {info.name!r} has no type")
+            scope.known[info.name] = value
+            inputs.append(value)
+        made = {name for node in proto.node for name in node.output}
+        before = {name for name in scope.known if name not in made or name in stored}
+        before |= {info.name for info in proto.input}
+        for position, node in sorted_nodes(proto.node, before, self.problems):
+            self._node(node, position, scope)
+        outputs = self._outputs(proto, scope)
+        name = proto.name or "graph"
+        return Graph(self._own(name, True) if inner else name, inputs, outputs, scope.nodes)
+
+    def _read_weights(self, proto: GraphProto, scope: _Scope, stored: set[str]) -> None:
+        weights: list[tuple[str, Callable[[], np.ndarray]]] = []
+        for tensor in proto.initializer:
+            weights.append((tensor.name, partial(read_tensor, tensor, self.folder)))
+        for sparse in proto.sparse_initializer:
+            weights.append((sparse.values.name, partial(read_sparse, sparse, self.folder)))
+        for name, read in weights:
+            if name in stored:
+                self.problems.append(f"initializer {name!r} comes twice")
+            stored.add(name)
+            try:
+                data = read()
+            except ModelError as error:
+                self.problems.append(error.message)
+                data = np.zeros(())
+            scope.known[name] = self._constant(self._own(name, scope.inner), data)
+
+    def _outputs(self, proto: GraphProto, scope: _Scope) -> list[Value]:
+        outputs: list[Value] = []
+        for number, info in enumerate(proto.output):
+            value = scope.known.get(info.name)
+            if value is None:
+                self.problems.append(f"graph output {info.name!r} is made by no node")
+                continue
+            if not scope.inner and any(info.name == o.name for o in proto.output[:number]):
+                self.problems.append(f"graph output {info.name!r} comes twice")
+                continue
+            stated = self._type(info.type, info.name)
+            types = (stated.dtype, value.dtype)
+            if not scope.inner and DType.OBJECT not in types and len(set(types)) == 2:
+                self.problems.append(
+                    f"graph output {info.name!r} is stated as {stated.dtype}, but is {value.dtype}"
+                )
+            outputs.append(value)
+        return outputs
+
+    # ---- nodes ----------------------------------------------------------------------------------
+
+    def _node(self, proto: NodeProto, position: int, scope: _Scope) -> None:
+        local = node_name(proto, position)
+        label = f"node {(scope.origin or local)!r} ({proto.op_type})"
         inputs: list[Value | None] = []
         for source in proto.input:
-            if source and source not in known:
-                self.problems.append(f"node {name!r} reads {source!r}, which nothing makes before")
-                return []
-            inputs.append(known[source] if source else None)
+            if source and source not in scope.known:
+                return  # its maker has a problem, which is listed already
+            inputs.append(scope.known[source] if source else None)
         while inputs and inputs[-1] is None:
             inputs.pop()
-        attrs = {attr.name: self._attr(attr, known) for attr in proto.attribute}
-        domain = proto.domain or "ai.onnx"
-        if domain == "ai.onnx" and proto.op_type == "Constant":
-            known[proto.output[0]] = self._constant(proto.output[0], _constant_data(attrs))
-            return []
-        before: list[Node] = []
-        op = proto.op_type if domain == "ai.onnx" else f"{domain}::{proto.op_type}"
-        draft = Draft(
-            op, inputs, attrs, name,
-            lambda data: self._constant(self._fresh(f"{name}.const"), data),
-            len(proto.output), before,
-        )  # fmt: skip
-        if domain == "ai.onnx":
-            self._adapt(draft)
+        domain = proto.domain or ONNX
+        function = self.functions.get((domain, proto.op_type, proto.overload))
+        if function is not None:
+            self._inline(function, proto, inputs, local, scope)
+            return
+        version = scope.opsets.get(domain)
+        if version is None:
+            self.problems.append(f"{label}: the model imports no opset of domain {domain!r}")
+            version = 1
+        schema = find_schema(domain, proto.op_type, version)
+        if schema is None and domain == ONNX:
+            self.problems.append(f"{label}: opset {version} has no operator {proto.op_type}")
+            return
+        if schema is not None:
+            resolved = _resolved(proto, scope.given)
+            wrong = node_problems(resolved, schema)
+            self.problems += [f"{label}: {what}" for what in wrong]
+            if wrong:
+                return
+            body = defining_function(schema, version, resolved, inputs)
+            if body is not None:
+                self._inline(body, resolved, inputs, local, scope)
+                return
+        if domain != ONNX and not has_reference(domain, proto.op_type):
+            self.unsupported.append(f"{label} of domain {domain!r}")
+        try:
+            attrs = self._attributes(proto, scope)
+            if domain == ONNX and proto.op_type == "Constant":
+                data = constant_data(attrs)
+                name = self._own(scope.prefix + proto.output[0], scope.inner or bool(scope.prefix))
+                scope.known[proto.output[0]] = self._constant(name, data)
+                return
+            op = proto.op_type if domain == ONNX else f"{domain}::{proto.op_type}"
+            draft = self._draft(op, inputs, attrs, local, scope, len(proto.output))
+            if domain == ONNX:
+                for row in ADAPTERS.get(op, ()):
+                    if version < row.until:
+                        row.adapt(draft)
+        except ModelError as error:
+            self.problems.append(f"{label}: {error.message}")
+            return
         outputs: list[Value | None] = []
         for target in proto.output:
             if not target:
                 outputs.append(None)
                 continue
-            kind = types.get(target, TensorType(DType.F32, None))
-            known[target] = Value(target, kind)
-            outputs.append(known[target])
-        made = Node(draft.op, draft.inputs, outputs, draft.attrs, name=name, origin=(name,))
-        return [*before, made]
+            own = self._own(scope.prefix + target, scope.inner or bool(scope.prefix))
+            made = Value(own, self._stated(target, scope))
+            scope.known[target] = made
+            outputs.append(made)
+        self._add(draft.op, draft.inputs, outputs, draft.attrs, local, scope, label)
 
-    def _adapt(self, draft: Draft) -> None:
-        version = self.opsets.get("ai.onnx", 1)
-        for row in ADAPTERS.get(draft.op, ()):
-            if version < row.until:
-                row.adapt(draft)
+    def _draft(
+        self, op: str, inputs: list[Value | None], attrs: dict[str, Any], local: str,
+        scope: _Scope, outputs: int,
+    ) -> Draft:  # fmt: skip
+        def fresh(data: np.ndarray) -> Value:
+            return self._constant(self._own(f"{scope.prefix}{local}.const", True), data)
 
-    def _attr(self, attr: AttributeProto, known: dict[str, Value]) -> Any:
-        match attr.type:
-            case AttributeProto.GRAPH:
-                return self.graph(attr.g, known)
-            case AttributeProto.TENSOR:
-                return read_tensor(attr.t, self.folder)
-            case AttributeProto.FLOAT:
-                return float(attr.f)
-            case AttributeProto.INT:
-                return int(attr.i)
-            case AttributeProto.STRING:
-                return attr.s.decode("utf-8", "replace")
-            case AttributeProto.FLOATS:
-                return tuple(float(v) for v in attr.floats)
-            case AttributeProto.INTS:
-                return tuple(int(v) for v in attr.ints)
-            case AttributeProto.STRINGS:
-                return tuple(s.decode("utf-8", "replace") for s in attr.strings)
-        return onnx.helper.get_attribute_value(attr)
+        def emit(op: str, inputs: list[Value | None], attrs: dict[str, Any]) -> Value:
+            made = Value(self._own(f"{scope.prefix}{local}.{op}", True), UNTYPED)
+            self._add(op, inputs, [made], attrs, f"{local}.{op}", scope, f"node {local!r} ({op})")
+            return made
+
+        return Draft(op, inputs, attrs, outputs, fresh, emit)
+
+    def _add(
+        self, op: str, inputs: list[Value | None], outputs: list[Value | None],
+        attrs: dict[str, Any], local: str, scope: _Scope, label: str,
+    ) -> None:  # fmt: skip
+        name = _fresh(scope.prefix + local, self._node_names)
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        node = Node(op, inputs, outputs, attrs, name=name, origin=(scope.origin or local,))
+        scope.nodes.append(node)
+        try:
+            results = results_of(node)
+        except PlanishError as error:
+            if not scope.inner:
+                self.problems.append(f"{label}: {error.message}")
+            results = []
+        for number, value in enumerate(outputs):
+            if value is None:
+                continue
+            if number < len(results):
+                settle(value, results[number])
+            elif value.type is UNTYPED and not scope.inner:
+                value.type = self._inferred_type(value.name)
+
+    def _attributes(self, proto: NodeProto, scope: _Scope) -> dict[str, Any]:
+        attrs: dict[str, Any] = {}
+        for attr in _resolved(proto, scope.given).attribute:
+            if attr.type == AttributeProto.GRAPH:
+                attrs[attr.name] = self.graph(attr.g, scope.known, scope.opsets, scope)
+            else:
+                attrs[attr.name] = read_attribute(attr, self.folder)
+        return attrs
+
+    # ---- functions ------------------------------------------------------------------------------
+
+    def _inline(
+        self, function: FunctionProto, proto: NodeProto, inputs: list[Value | None], local: str,
+        outer: _Scope,
+    ) -> None:  # fmt: skip
+        """Put a function's nodes in the place of its call."""
+        if outer.depth >= _DEEPEST:
+            self.problems.append(f"node {local!r}: function {function.name!r} calls itself")
+            return
+        given = {attr.name: attr for attr in function.attribute_proto}
+        given |= {attr.name: attr for attr in _resolved(proto, outer.given).attribute}
+        opsets = dict(outer.opsets)
+        opsets |= {entry.domain or ONNX: int(entry.version) for entry in function.opset_import}
+        known = {
+            name: value
+            for name, value in zip(function.input, inputs, strict=False)
+            if value is not None
+        }
+        prefix = f"{outer.prefix}{local}."
+        scope = _Scope(
+            known,
+            opsets,
+            {v.name: v.type for v in function.value_info},
+            prefix,
+            outer.origin or local,
+            given,
+            outer.inner,
+            outer.depth + 1,
+            outer.nodes,
+        )
+        absent = {name for name in function.input if name not in known}
+        body = [_without(node, absent) for node in function.node]
+        for position, node in sorted_nodes(body, known, self.problems):
+            self._node(node, position, scope)
+        inside = {value for node in scope.nodes for value in node.outputs}
+        taken: set[Value] = set()
+        for formal, actual in zip(function.output, proto.output, strict=False):
+            if not actual or formal not in scope.known:
+                continue
+            value = scope.known[formal]
+            own = self._own(outer.prefix + actual, outer.inner or bool(outer.prefix))
+            passed_on = value in known.values() or value in taken or value not in inside
+            if passed_on:
+                made = Value(own, value.type)
+                self._add("Identity", [value], [made], {}, f"{local}.{formal}", scope, local)
+                value = made
+            value.name = own
+            taken.add(value)
+            outer.known[actual] = value
+
+    # ---- types and names ------------------------------------------------------------------------
+
+    def _type(self, proto: TypeProto, name: str) -> TensorType:
+        try:
+            return type_of(proto, name)
+        except ValueError as error:
+            self.problems.append(f"value {name!r}: {error}")
+            return UNTYPED
+
+    def _stated(self, name: str, scope: _Scope) -> TensorType:
+        proto = scope.stated.get(name)
+        return UNTYPED if proto is None else self._type(proto, name)
+
+    def _inferred_type(self, name: str) -> TensorType:
+        """What ONNX's own inference says; it runs when the first value needs it."""
+        if self._inferred is None:
+            self._inferred = {} if self.problems else infer_onnx_types(self.model)
+        proto = self._inferred.get(name)
+        return UNTYPED if proto is None else self._type(proto, name)
 
     def _constant(self, name: str, data: np.ndarray) -> Value:
-        self._names.add(name)
         return Value(name, TensorType(DType.from_numpy(data.dtype), tuple(data.shape)), data)
 
-    def _fresh(self, hint: str) -> str:
-        name, count = hint, 0
-        while name in self._names:
-            count += 1
-            name = f"{hint}.{count}"
-        return name
+    def _own(self, name: str, made_up: bool) -> str:
+        """A name for a value: the file's own in the main graph, an unused one elsewhere."""
+        return _fresh(name, self._names) if made_up else name
 
 
-def _constant_data(attrs: dict[str, Any]) -> np.ndarray:
-    """The contents of a Constant node, whichever attribute holds them."""
-    (name, value), *_ = attrs.items()
-    if name in ("value_int", "value_ints"):
-        return np.asarray(value, dtype=np.int64)
-    if name in ("value_float", "value_floats"):
-        return np.asarray(value, dtype=np.float32)
-    if name in ("value_string", "value_strings"):
-        return np.asarray(value, dtype=object)
-    return np.asarray(value)
+def _fresh(hint: str, taken: set[str]) -> str:
+    name, count = hint, 0
+    while name in taken:
+        count += 1
+        name = f"{hint}.{count}"
+    taken.add(name)
+    return name
 
 
-def _type(proto: onnx.TypeProto, name: str) -> TensorType:
-    tensor = proto.tensor_type
-    try:
-        dtype = DType.from_onnx(tensor.elem_type)
-    except KeyError:
-        dtype = DType.STRING
-    if not tensor.HasField("shape"):
-        return TensorType(dtype, None)
-    dims: list[Dim] = []
-    for number, dim in enumerate(tensor.shape.dim):
-        if dim.HasField("dim_value"):
-            dims.append(int(dim.dim_value))
-        else:
-            dims.append(symbol(dim.dim_param or f"{name}_dim{number}"))
-    return TensorType(dtype, tuple(dims))
+def _names_of(graph: GraphProto) -> set[str]:
+    """The names that the values of the main graph have."""
+    names = {info.name for info in (*graph.input, *graph.output)}
+    names |= {tensor.name for tensor in graph.initializer}
+    return names | {name for node in graph.node for name in node.output}
+
+
+def _resolved(proto: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:
+    """A node with references to its function's attributes replaced; left out where not given."""
+    if not any(attr.ref_attr_name for attr in proto.attribute):
+        return proto
+    attributes: list[AttributeProto] = []
+    for attr in proto.attribute:
+        if not attr.ref_attr_name:
+            attributes.append(attr)
+        elif attr.ref_attr_name in given:
+            copy = AttributeProto()
+            copy.CopyFrom(given[attr.ref_attr_name])
+            copy.name = attr.name
+            attributes.append(copy)
+    return _copy(proto, proto.input, attributes)
+
+
+def _without(proto: NodeProto, absent: set[str]) -> NodeProto:
+    """A node of a function with the function's left-out inputs left out."""
+    if not absent.intersection(proto.input):
+        return proto
+    return _copy(proto, ["" if name in absent else name for name in proto.input], proto.attribute)
+
+
+def _copy(
+    proto: NodeProto, inputs: Iterable[str], attributes: Iterable[AttributeProto]
+) -> NodeProto:
+    made = NodeProto(
+        op_type=proto.op_type, domain=proto.domain, name=proto.name, overload=proto.overload
+    )
+    made.input.extend(inputs)
+    made.output.extend(proto.output)
+    made.attribute.extend(attributes)
+    return made
