@@ -57,7 +57,7 @@ def tuned_plan(
     return plan
 
 
-_FEW = 6  # tactics
+_FEW = 20  # tactics
 
 
 class Trial:
