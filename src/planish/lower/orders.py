@@ -18,6 +18,8 @@ Order = tuple[int, ...]
 Hint = Callable[[Dim], int]
 # Anchors whose result lies channels last whatever their input does.
 _CHANNELS_LAST = frozenset(("conv", "conv_transpose"))
+# Anchors whose result lies as its only reader, a Transpose of all but the last axis, wants it.
+_AS_READ = frozenset(("attention", "matmul"))
 # Loop anchors that follow their first input although it has another shape.
 _FOLLOW = frozenset(
     ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool",
@@ -42,9 +44,20 @@ def choose_orders(graph: Graph, layers: list[Layer], hint: Hint) -> dict[Value, 
                 continue
             if layer.kind == "view":
                 orders[value] = _view_order(layer.anchor, value, orders, hint)
+            elif layer.kind in _AS_READ:
+                orders[value] = _as_read(graph, value)
             else:
                 orders[value] = _order(layer, value, orders)
     return orders
+
+
+def _as_read(graph: Graph, value: Value) -> Order:
+    """The order in which the only reader wants a value: heads are merged behind the tokens."""
+    user, rank = graph.only_user(value), len(value.shape)
+    perm = tuple(user.attrs.get("perm") or ()) if user is not None else ()
+    if user is None or user.op != "Transpose" or len(perm) != rank or perm[-1] != rank - 1:
+        return identity(value)
+    return perm
 
 
 def identity(value: Value) -> Order:
