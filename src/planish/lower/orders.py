@@ -55,9 +55,10 @@ def _as_read(graph: Graph, value: Value) -> Order:
     """The order in which the only reader wants a value: heads are merged behind the tokens."""
     user, rank = graph.only_user(value), len(value.shape)
     perm = tuple(user.attrs.get("perm") or ()) if user is not None else ()
-    if user is None or user.op != "Transpose" or len(perm) != rank or perm[-1] != rank - 1:
+    if user is None or user.op != "Transpose" or len(perm) != rank:
         return identity(value)
-    return perm
+    moved = [axis for axis in perm if value.shape[axis] != 1]
+    return perm if moved and moved[-1] == rank - 1 else identity(value)
 
 
 def identity(value: Value) -> Order:
