@@ -217,7 +217,7 @@ class Graph:
         self._ordered = True
         self._users: dict[Value, dict[Node, None]] = {}
         self._names: set[str] = {value.name for value in self.inputs}
-        self._node_names: set[str] = set()
+        self._node_names: set[str] = {node.name for node in nodes}
         self._hints: dict[str, str] = {}  # name made up here -> the hint it was made from
         self._counts: dict[str, int] = {}
         for node in nodes:
@@ -293,7 +293,6 @@ class Graph:
         for node in patch.remove:
             self._disconnect(node)
         for node in patch.add:
-            node.name = self._unused(node.name or node.op, self._node_names)
             self._connect(node)
         unnamed = {value for node in patch.add for value in node.outputs if value is not None}
         for old, new in patch.replace:
@@ -310,6 +309,9 @@ class Graph:
         for node in patch.remove:
             del self._place[node]
         dead = self._drop_dead([v for node in patch.remove for v in read_values(node)])
+        for node in patch.add:
+            node.name = self._unused(node.name or node.op, self._node_names)
+            self._node_names.add(node.name)
         self._ordered = False
         origins = [o for node in (*patch.remove, *dead, *patch.add) for o in node.origin]
         self.history.append(Event(step, patch.note, tuple(dict.fromkeys(origins))))
@@ -343,7 +345,6 @@ class Graph:
         self.outputs = [new if output is old else output for output in self.outputs]
 
     def _connect(self, node: Node) -> None:
-        self._node_names.add(node.name)
         for read in read_values(node):
             self._users.setdefault(read, {})[node] = None
             self._names.add(read.name)

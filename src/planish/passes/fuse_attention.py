@@ -88,7 +88,7 @@ def _attention(graph: Graph, softmax: Node) -> Patch | None:
     )
     keep = scores.keep
     if keep is not None and scores.inverted:
-        inverse = make(graph, "Not", [keep], keep, sources=[last])
+        inverse = make(graph, "Not", [keep], keep, sources=[last], name=f"{softmax.name}.keep")
         added.append(inverse)
         keep = inverse.output
     inputs = [queries, keys, values, scores.mask, keep, scores.fill]

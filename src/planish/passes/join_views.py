@@ -47,7 +47,7 @@ def _shorter(graph: Graph, node: Node) -> Patch | None:
         result = made[-1].output if made else source
         if not made and not _may_replace(graph, node.output, source):
             continue
-        names = " and ".join(n.name for n in nodes)
+        names = ", ".join(n.name for n in nodes)
         note = f"{names} joined into {' + '.join(n.op for n in made) or 'nothing'}"
         return Patch(note, (node,), tuple(made), ((node.output, result),))
     return None

@@ -126,6 +126,8 @@ def _before_views(graph: Graph, view: ViewMap, value: Value) -> Value | None:
         new[place or 0] = shape[axis]
     order = sorted(range(len(varying)), key=lambda n: places[n] or 0)
     packed = data.reshape([shape[axis] for axis in varying]).transpose(order)
+    while len(new) > 1 and new[0] == 1:
+        new.pop(0)
     return constant(graph.fresh(value.name), np.ascontiguousarray(packed.reshape(new)))
 
 

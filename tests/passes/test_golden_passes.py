@@ -1,0 +1,64 @@
+"""Every pass against golden text, against itself before and after, and against a second run.
+
+A file of tests/passes/golden/<pass>/ holds the graph before, a line of dashes, and what the pass
+makes of it: the graph, then a line for each rewrite. `pytest --update-golden` writes that half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from graph_runs import assert_same, outputs_of, random_feeds
+
+from planish.graph.parse import parse_graph
+from planish.graph.text import print_graph
+from planish.graph.verify import verify
+from planish.passes.rewrite import PassRun
+from planish.passes.table import PASSES
+
+GOLDEN = Path(__file__).parent / "golden"
+LINE = "-" * 40 + "\n"
+WORKS = {work.name: work for work in PASSES}
+FILES = sorted(path for name in WORKS for path in (GOLDEN / name).glob("*.txt"))
+IDS = [f"{path.parent.name}/{path.stem}" for path in FILES]
+
+
+def before_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition(LINE)[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_text(path: Path, golden: Callable[[Path, str], None]) -> None:
+    before = before_of(path)
+    graph = parse_graph(before)
+    PassRun(graph).run(WORKS[path.parent.name])
+    verify(graph)
+    notes = "".join(f"{event.note}\n" for event in graph.history)
+    golden(path, before + LINE + print_graph(graph, digests=False) + notes)
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_numbers(path: Path) -> None:
+    graph = parse_graph(before_of(path))
+    feeds = random_feeds(graph)
+    expected = outputs_of(graph, feeds)
+    PassRun(graph).run(WORKS[path.parent.name])
+    assert_same(outputs_of(graph, feeds), expected)
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_second_run_changes_nothing(path: Path) -> None:
+    graph = parse_graph(before_of(path))
+    run = PassRun(graph)
+    run.run(WORKS[path.parent.name])
+    text = print_graph(graph)
+    assert run.run(WORKS[path.parent.name]) == 0
+    assert print_graph(graph) == text
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_every_pass_has_golden_files(name: str) -> None:
+    assert list((GOLDEN / name).glob("*.txt")), f"no golden file for {name}"
+    assert (WORKS[name].find.__module__).rpartition(".")[2] == name
