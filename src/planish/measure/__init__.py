@@ -1,7 +1,8 @@
-"""The figures: throughput, latency, accuracy, memory; and one runtime held against another."""
+"""The figures: throughput, latency, accuracy, memory, energy; and one runtime against another."""
 
 from planish.measure.bench import BenchReport, bench_engine
 from planish.measure.compare import Comparison, compare_outputs
+from planish.measure.feeds import dims_of, opt_dims, parse_shapes, random_feeds
 from planish.measure.stats import Latency, summarise
 
 __all__ = [
@@ -10,5 +11,9 @@ __all__ = [
     "Latency",
     "bench_engine",
     "compare_outputs",
+    "dims_of",
+    "opt_dims",
+    "parse_shapes",
+    "random_feeds",
     "summarise",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planish.measure.energy import EnergyMeter
 from planish.measure.stats import Latency, summarise
 from planish.runtime import Engine
 
@@ -29,7 +30,10 @@ class BenchReport:
         streams: Contexts that ran at once for the throughput.
         stream_threads: Workers of each of them.
         threads: Workers of the stream that gave the latency.
-        memory: Bytes: weights, code, arena, scratch, heap; `peak_rss` of the whole process.
+        memory: Bytes of the stream that gave the latency: weights, code, arena, scratch, heap;
+            `peak_rss` of the whole process so far.
+        joules: Energy of the CPU packages for one item during the throughput part; 0.0 where it
+            cannot be read.
         warnings: What makes the figures doubtful.
     """
 
@@ -42,6 +46,7 @@ class BenchReport:
     stream_threads: int
     threads: int
     memory: dict[str, int]
+    joules: float
     warnings: tuple[str, ...]
 
 
@@ -70,11 +75,11 @@ def bench_engine(
     first = time.perf_counter() - started
     _run_for(engine, feeds, warmup, 1)
     latency = summarise(_run_for(engine, feeds, seconds, _LEAST_RUNS))
+    memory = {**engine.memory(), "peak_rss": peak_rss()}
     streams = streams or engine.threads
     each = stream_threads or max(1, engine.threads // streams)
-    throughput = _throughput(engine, feeds, seconds, warmup, streams, each)
+    throughput, joules = _throughput(engine, feeds, seconds, warmup, streams, each)
     batch = _batch(feeds)
-    memory = {**engine.memory(), "peak_rss": peak_rss()}
     return BenchReport(
         latency=latency,
         first_ms=first * 1e3,
@@ -85,6 +90,7 @@ def bench_engine(
         stream_threads=each,
         threads=engine.threads,
         memory=memory,
+        joules=joules / batch if batch else 0.0,
         warnings=_warnings(latency, seconds),
     )
 
@@ -114,8 +120,9 @@ def _throughput(
     warmup: float,
     streams: int,
     threads: int,
-) -> float:
-    """Inferences a second of contexts that run side by side, each in a thread of its own."""
+) -> tuple[float, float]:
+    """Inferences a second, and joules of each, of contexts side by side, each in its thread."""
+    meter = EnergyMeter()
     contexts = [engine.context(threads=threads) for _ in range(streams)]
     counts = [0] * streams
     failures: list[BaseException] = []
@@ -142,6 +149,7 @@ def _throughput(
     try:
         gate.wait()
         started = time.perf_counter()
+        meter.start()
         time.sleep(seconds)
     except threading.BrokenBarrierError:
         started = time.perf_counter()
@@ -150,11 +158,13 @@ def _throughput(
         for thread in threads_:
             thread.join()
     elapsed = time.perf_counter() - started
+    joules = meter.joules()
     for context in contexts:
         context.close()
     if failures:
         raise failures[0]
-    return sum(counts) / elapsed
+    done = sum(counts)
+    return done / elapsed, joules / done if done else 0.0
 
 
 def _batch(feeds: Mapping[str, np.ndarray]) -> int:

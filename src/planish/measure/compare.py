@@ -9,6 +9,8 @@ import numpy as np
 
 from planish.base.errors import InputError
 
+RTOL = 1e-3
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -21,8 +23,9 @@ class Comparison:
         relative: `worst` over the largest magnitude of the reference.
         mean: Mean absolute difference.
         cosine: Cosine of the angle between the two; 1.0 for equal ones.
-        nans: Elements that are NaN or infinite on one side only.
-        passed: `relative` is within the tolerance, shapes and dtypes are equal, no stray NaN.
+        nans: Elements that are NaN or infinite on one side only, or with another sign.
+        passed: `worst` is within the tolerance, shapes and kinds are equal, no stray NaN.
+        why: What failed; "" where it passed.
     """
 
     name: str
@@ -33,19 +36,25 @@ class Comparison:
     cosine: float
     nans: int
     passed: bool
+    why: str = ""
 
 
 def compare_outputs(
     found: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
-    tolerance: float = 1e-3,
+    rtol: float = RTOL,
+    atol: float = 0.0,
 ) -> list[Comparison]:
     """Compare outputs by name.
+
+    An output passes when its largest absolute difference is at most
+    `atol + rtol * (largest magnitude of the reference)`. Integers and bools must be equal.
 
     Args:
         found: What was computed.
         expected: The reference.
-        tolerance: Allowed difference relative to the reference's largest magnitude.
+        rtol: Tolerance relative to the reference's largest magnitude.
+        atol: Absolute tolerance, added to it.
 
     Raises:
         InputError: The names differ.
@@ -54,28 +63,51 @@ def compare_outputs(
         raise InputError(
             f"outputs differ in name: {sorted(set(found) ^ set(expected))} are on one side only"
         )
-    return [_compare(name, found[name], expected[name], tolerance) for name in expected]
+    return [
+        _compare(n, np.asarray(found[n]), np.asarray(expected[n]), rtol, atol) for n in expected
+    ]
 
 
-def _compare(name: str, found: np.ndarray, expected: np.ndarray, tolerance: float) -> Comparison:
-    if found.shape != expected.shape or found.dtype.kind != expected.dtype.kind:
-        return Comparison(name, found.shape, np.inf, np.inf, np.inf, 0.0, 0, False)
+def _compare(
+    name: str, found: np.ndarray, expected: np.ndarray, rtol: float, atol: float
+) -> Comparison:
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        why = (
+            f"{found.dtype}{list(found.shape)} where {expected.dtype}{list(expected.shape)} is due"
+        )
+        return Comparison(name, found.shape, np.inf, np.inf, np.inf, 0.0, 0, False, why)
     if expected.dtype == object:
-        same = bool(np.array_equal(found, expected))
-        return Comparison(name, found.shape, 0.0, 0.0 if same else np.inf, 0.0, 1.0, 0, same)
+        return _exact(name, found, expected)
     a = found.astype(np.float64).reshape(-1)
     b = expected.astype(np.float64).reshape(-1)
-    if not a.size:
-        return Comparison(name, found.shape, 0.0, 0.0, 0.0, 1.0, 0, True)
-    same_kind = np.where(np.isfinite(b), np.isfinite(a), (a == b) | (np.isnan(a) & np.isnan(b)))
-    nans = int((~same_kind).sum())
+    agree = np.where(np.isfinite(b), np.isfinite(a), (a == b) | (np.isnan(a) & np.isnan(b)))
+    nans = int(agree.size - agree.sum())
     finite = np.isfinite(a) & np.isfinite(b)
-    gaps = np.abs(a - b)[finite]
+    gaps = np.abs(a[finite] - b[finite])
     largest = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
     worst = float(gaps.max(initial=0.0))
-    relative = worst / largest if largest else (0.0 if worst == 0 else np.inf)
+    limit = atol + rtol * largest if expected.dtype.kind not in "iub" else 0.0
+    why = f"{nans} elements are NaN or infinite on one side only" if nans else ""
+    if worst > limit:
+        why = f"off by {worst:.3g}, allowed is {limit:.3g}"
     norms = float(np.linalg.norm(a[finite]) * np.linalg.norm(b[finite]))
-    cosine = float(a[finite] @ b[finite]) / norms if norms else float(worst == 0)
-    mean = float(gaps.mean()) if gaps.size else 0.0
-    passed = nans == 0 and relative <= tolerance
-    return Comparison(name, found.shape, worst, relative, mean, cosine, nans, passed)
+    return Comparison(
+        name=name,
+        shape=found.shape,
+        worst=worst,
+        relative=worst / largest if largest else (0.0 if worst == 0 else np.inf),
+        mean=float(gaps.mean()) if gaps.size else 0.0,
+        cosine=float(a[finite] @ b[finite]) / norms if norms else float(worst == 0),
+        nans=nans,
+        passed=not why,
+        why=why,
+    )
+
+
+def _exact(name: str, found: np.ndarray, expected: np.ndarray) -> Comparison:
+    """Texts: equal or not."""
+    same = bool(np.array_equal(found, expected))
+    off = 0.0 if same else np.inf
+    return Comparison(
+        name, found.shape, off, off, off, float(same), 0, same, "" if same else "texts"
+    )

@@ -24,7 +24,7 @@ from planish.passes.rewrite import Pass, PassRun
 from planish.passes.table import PASSES
 from planish.pipeline.checks import PassChecks
 from planish.pipeline.dumps import Dumps, from_knobs
-from planish.pipeline.options import Options, Progress, make_options, silent
+from planish.pipeline.options import Progress, make_options, silent
 from planish.pipeline.plain import PLAIN_PASSES, single_layers
 from planish.pipeline.provenance import with_provenance
 from planish.pipeline.trial import tuned_plan
@@ -130,7 +130,7 @@ def optimise(
     run = PassRun(graph, None if limit < 0 else limit, after)
     for work in passes:
         run.run(work)
-        stages.append((work.stage, len(graph.nodes)))
+        _count(stages, work.stage, len(graph.nodes))
     reasons = {id(node): why for node in graph.nodes if (why := native_reason(node)) is not None}
     if passes is PLAIN_PASSES:
         layers = single_layers(graph, native_reason)
@@ -140,6 +140,15 @@ def optimise(
         stages.append(("after vertical fusion", len(layers)))
     dumps.layers(layers, reasons)
     return Optimised(graph, layers, stages, reasons)
+
+
+def _count(stages: list[tuple[str, int]], stage: str, left: int) -> None:
+    """Add a line to the log. A stage that comes again is told again if it changed something."""
+    before = stages[-1][1]
+    if stages[-1][0] == stage:
+        stages[-1] = (stage, left)
+    elif left != before or all(name != stage for name, _ in stages):
+        stages.append((stage, left))
 
 
 def lower(optimised: Optimised, target: CpuTarget, ranges: Sequence[Profile]) -> Lowered:

@@ -12,9 +12,16 @@ from planish.graph.graph import Graph, Node
 from planish.graph.layer import Layer, sort_layers
 from planish.passes import expand_operators, fold_constants
 from planish.passes.fuse_layers import fuse_layers
-from planish.passes.rewrite import Pass
+from planish.passes.rewrite import Pass, PassRun
 
 PLAIN_PASSES: tuple[Pass, ...] = (fold_constants.PASS, expand_operators.PASS, fold_constants.PASS)
+
+
+def expand_graph(graph: Graph) -> None:
+    """Run the passes of a plain build."""
+    run = PassRun(graph)
+    for work in PLAIN_PASSES:
+        run.run(work)
 
 
 def single_layers(graph: Graph, native: Callable[[Node], str | None]) -> list[Layer]:

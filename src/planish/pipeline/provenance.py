@@ -1,4 +1,4 @@
-"""Where a plan comes from: model, versions, machine, options. The same build gives the same text."""
+"""Where a plan comes from: model, versions, machine, options. Equal builds give equal text."""
 
 from __future__ import annotations
 

@@ -1,0 +1,80 @@
+"""planish explain: what becomes of a model, stage by stage and node by node, and by which pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from planish.cli import arguments
+
+if TYPE_CHECKING:
+    from planish.cli.terminal import Terminal
+
+
+def explain(
+    model: arguments.Model,
+    profile: arguments.Profiles = [],  # noqa: B006  # typer copies it
+    node: Annotated[
+        str, typer.Option("--node", help="Only the nodes whose name or operator holds this text.")
+    ] = "",
+    layers: Annotated[bool, typer.Option(help="The table of layers.")] = True,
+    nodes: Annotated[bool, typer.Option(help="What became of each node.")] = True,
+    threads: arguments.Threads = 0,
+    isa: arguments.Isa = "",
+    json: arguments.Json = "",
+    quiet: arguments.Quiet = False,
+) -> None:
+    """Show the optimiser's stages, the fused layers, and what became of each node. Nothing is
+    compiled or timed.
+    """
+    from planish import pipeline
+    from planish.cli.terminal import Terminal
+    from planish.pipeline.explain import explain_build
+
+    terminal = Terminal(json, quiet)
+    made = explain_build(pipeline.read_graph(model), profile or None, threads, isa)
+    record = {"model": str(model), **made.record()}
+    terminal.table(
+        f"{model}: stages", ("stage", "left"), [(s.name, s.left) for s in made.stages], ("left",)
+    )
+    if layers:
+        tell_layers(terminal, record["layers"])
+    if nodes:
+        _tell_nodes(terminal, record["nodes"], node)
+    _tell_missed(terminal, record["missed"])
+    host = [row for row in record["layers"] if row["host"]]
+    if host:
+        terminal.warn(f"{len(host)} layers run on the host through onnx.reference, slowly:")
+    for row in host:
+        terminal.warn(f"  {row['ops']} ({row['name']}): {row['host']}")
+    terminal.finish(record)
+
+
+def tell_layers(terminal: Terminal, rows: list[dict[str, Any]]) -> None:
+    """The table of fused layers."""
+    terminal.table(
+        "Layers",
+        ("layer", "kind", "operators", "how", "ONNX nodes"),
+        [(n, r["kind"], r["ops"], r["how"], ", ".join(r["origin"])) for n, r in enumerate(rows)],
+        ("layer",),
+    )
+
+
+def _tell_nodes(terminal: Terminal, rows: list[dict[str, Any]], wanted: str) -> None:
+    terminal.say("Nodes", style="bold")
+    for row in rows:
+        if wanted and wanted not in row["name"] and wanted != row["op"]:
+            continue
+        terminal.say(f"{row['op']} {row['name']}: {row['fate']}")
+        for event in row["history"]:
+            terminal.say(f"    {event['pass']}: {event['note']}")
+
+
+def _tell_missed(terminal: Terminal, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    terminal.say()
+    terminal.say("Not done, though one might expect it", style="bold")
+    for row in rows:
+        terminal.say(f"    {row['what']}: {row['why']}")

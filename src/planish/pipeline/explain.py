@@ -1,0 +1,164 @@
+"""What becomes of a model: the stages, the layers, and the fate of each ONNX node.
+
+Everything here is read off what the passes and the lowering noted down; nothing is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from planish.graph.graph import Event, Graph
+from planish.graph.layer import Layer
+from planish.lower.lowering import Lowered
+from planish.lower.profiles import fix_dims, make_profiles
+from planish.pipeline import Optimised, lower, optimise
+from planish.targets.cpu import host_target
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A line of the optimiser's log."""
+
+    name: str
+    left: int  # nodes; layers after fusion; steps at the end
+
+
+@dataclass(frozen=True)
+class LayerFate:
+    """A layer and how it runs.
+
+    Attributes:
+        name: Its nodes' names.
+        kind: "conv", "matmul", "loop", "view", "concat", "host" …
+        ops: Its operators.
+        origin: The ONNX nodes it stands for.
+        how: "one step", "no step: …", …
+        host: Why it runs on the host; "".
+    """
+
+    name: str
+    kind: str
+    ops: str
+    origin: tuple[str, ...]
+    how: str
+    host: str
+
+
+@dataclass(frozen=True)
+class NodeFate:
+    """What became of an ONNX node.
+
+    Attributes:
+        name, op: The node.
+        fate: In one line.
+        history: What the passes did to it: (pass, note).
+    """
+
+    name: str
+    op: str
+    fate: str
+    history: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What becomes of a model. `missed` is what was not done: (what, why)."""
+
+    stages: tuple[Stage, ...]
+    layers: tuple[LayerFate, ...]
+    nodes: tuple[NodeFate, ...]
+    missed: tuple[tuple[str, str], ...]
+
+    def record(self) -> dict[str, Any]:
+        """As data for JSON."""
+        return {
+            "stages": [{"stage": s.name, "left": s.left} for s in self.stages],
+            "layers": [asdict(layer) for layer in self.layers],
+            "nodes": [
+                asdict(n) | {"history": [{"pass": p, "note": note} for p, note in n.history]}
+                for n in self.nodes
+            ],
+            "missed": [{"what": what, "why": why} for what, why in self.missed],
+        }
+
+
+def explain_build(
+    graph: Graph,
+    profiles: str | Mapping[str, object] | Sequence[object] | None = None,
+    threads: int = 0,
+    isa: str = "",
+) -> Explanation:
+    """Run a build up to the tuner and tell what happened.
+
+    Args:
+        graph: From `pipeline.read_graph`; it is changed.
+        profiles: As for `build`.
+        threads: As for `build`; 0: all cores.
+        isa: As for `build`.
+    """
+    ranges = fix_dims(graph, make_profiles(graph, profiles))
+    nodes = [(node.name, node.op) for node in graph.nodes]
+    made = optimise(graph)
+    lowered = lower(made, host_target(isa, threads), ranges)
+    layers = tuple(_layer(layer, made, lowered) for layer in made.layers)
+    stages = [Stage(name, left) for name, left in made.stages]
+    stages.append(Stage("steps to run", len(lowered.steps)))
+    return Explanation(
+        stages=tuple(stages),
+        layers=layers,
+        nodes=tuple(_node(name, op, graph.history, layers) for name, op in nodes),
+        missed=tuple(
+            (note.partition(": ")[0], note.partition(": ")[2]) for _, note, _ in lowered.notes
+        ),
+    )
+
+
+def _layer(layer: Layer, made: Optimised, lowered: Lowered) -> LayerFate:
+    parts = layer.siblings or (layer,)
+    nodes = [node for part in parts for node in part.nodes]
+    reasons = [made.host_reasons[id(n)] for n in nodes if id(n) in made.host_reasons]
+    names = {layer.name, *(node.name for node in nodes)}
+    steps = [
+        step for step in lowered.steps if step.name in names or step.name.partition("[")[0] in names
+    ]
+    return LayerFate(
+        name=layer.name,
+        kind=layer.kind,
+        ops=" || ".join(" + ".join(node.op for node in part.nodes) for part in parts),
+        origin=tuple(dict.fromkeys(o for node in nodes for o in node.origin)),
+        how=_how(layer, len(steps), len(parts)),
+        host="; ".join(reasons),
+    )
+
+
+def _how(layer: Layer, steps: int, siblings: int) -> str:
+    if layer.kind == "host":
+        return "on the host"
+    if layer.kind == "concat":
+        count = len(layer.anchor.inputs)
+        if steps:
+            return f"{steps} of {count} inputs copied, the others written in place"
+        return "gone: every input is written straight to its place"
+    if layer.kind == "view":
+        return "copied" if steps else "gone: a view, no data moves"
+    if not steps:
+        return "gone: nobody reads it"
+    return f"one step for {siblings} siblings" if siblings > 1 else "one step"
+
+
+def _node(name: str, op: str, history: Sequence[Event], layers: Sequence[LayerFate]) -> NodeFate:
+    events = tuple((e.step, e.note) for e in history if name in e.origin)
+    mine = [(number, layer) for number, layer in enumerate(layers) if name in layer.origin]
+    if mine:
+        fate = "; ".join(_place(number, layer) for number, layer in mine)
+    elif events:
+        fate = f"removed by {events[-1][0]}"
+    else:
+        fate = "removed: nobody uses its result"
+    return NodeFate(name, op, fate, events)
+
+
+def _place(number: int, layer: LayerFate) -> str:
+    return f"layer {number} ({layer.kind}: {layer.ops}), {layer.how}"
