@@ -158,14 +158,18 @@ def _rows(graph: Graph, node: Node) -> Patch | None:
 
 
 def _rows_in_order(view: ViewMap) -> ViewMap | None:
-    """The map to the same last axis with all other axes in source order."""
+    """The map to the same last axis with all other axes in source order; None if there are none."""
     last = view.axes[-1]
     if not last:
         return None
     if view.source_axes[-1] == last:
         return ViewMap(view.source, view.atoms, view.source_axes)
-    pieces = [tuple(a for a in axis if a not in last) for axis in view.source_axes]
-    rows = tuple(piece for piece in pieces if piece)
+    rows: list[tuple[int, ...]] = []
+    met = False  # the axis has begun: axes of 1 behind it are dropped
+    for axis in view.source_axes:
+        rest = tuple(atom for atom in axis if atom not in last)
+        rows += [rest] if rest or not (axis or met) else []
+        met = met or rest != axis
     return ViewMap(view.source, view.atoms, (*rows, last)) if rows else None
 
 
