@@ -70,7 +70,7 @@ def configs(w: Workload, t: CpuTarget) -> Iterator[Config]:
         nq = min(nq, vectors)
         mr = mr if nq > 1 else max(mr, 12)
         row = nq * t.vector_bytes
-        blocks = [max(mr, 32768 // row // mr * mr)]
+        blocks = [max(mr, t.l1 // row // mr * mr)]
         if isinstance(keys, int) and keys * row <= _MOST_SCORES:
             blocks.insert(0, keys)
         for block in blocks:
@@ -117,6 +117,7 @@ class _Scratch:
     top: int  # running maximum
     total: int  # running sum
     scale: int  # what the newest block scales the earlier ones by
+    patch: int  # a square block on its way out
     end: int
 
 
@@ -192,6 +193,7 @@ class _Writer:
             1,
             1,
             1,
+            -(-self.lanes // nq),
         ]
         at = [sum(rows[:n]) * row for n in range(len(rows) + 1)]
         return _Scratch(*at)
@@ -223,8 +225,6 @@ class _Task:
         self.lanes, self.ty, self.fused = writer.lanes, writer.ty, writer.t.fma
         self.row = nq * writer.t.vector_bytes
         self.layout = writer._layout(nq)
-        self.key = self.frame.at(self.frame.inputs[1], writer.k, batch)
-        self.value = self.frame.at(self.frame.inputs[2], writer.v, batch)
 
     def _at(self, part: int, row: Val | int = 0, v: int = 0) -> Val:
         """Address of vector `v` of a row of a part of the scratch."""
@@ -268,13 +268,20 @@ class _Task:
 
     def key_block(self, first: Val, count: Val) -> None:
         """Take a block of keys into M, L and O."""
-        top = self._scores(first, count)
+        top = self._scores(self._rows(1, first), first, count)
         self._weights(top, count)
-        self._values(first, count)
+        self._values(self._rows(2, first), count)
+
+    def _rows(self, number: int, first: Val) -> tuple[Val, Val, Val]:
+        """A block of keys (operand 1) or values (2): its address, bytes from row to row and along."""
+        operand = self.w.inputs[number]
+        start = self.frame.at(self.frame.inputs[number], operand, [*self.batch, first])
+        step, along = (self.f.mul(self.frame.size(s), 4) for s in operand.strides[-2:])
+        return start, step, along
 
     # ---- scores ---------------------------------------------------------------------------------
 
-    def _scores(self, first: Val, count: Val) -> list[Val]:
+    def _scores(self, keys: tuple[Val, Val, Val], first: Val, count: Val) -> list[Val]:
         """P of a block of keys; gives the new M."""
         f = self.f
         mr = self.writer.mr
@@ -283,26 +290,31 @@ class _Task:
             old = self._load(self.layout.top)
         whole = f.sub(count, f.urem(count, mr))
         with f.loop(0, whole, mr, init=old) as tile:
-            tile.carry(self._score_tile(first, tile.index, mr, tile.carried))
+            tile.carry(self._score_tile(keys, first, tile.index, mr, tile.carried))
         top = tile.results
         if whole.literal is not None and whole.literal == count.literal:
             return top
         if count.literal is not None and whole.literal is not None:
-            return self._score_tile(first, whole, count.literal - whole.literal, top)
+            return self._score_tile(keys, first, whole, count.literal - whole.literal, top)
         with f.loop(whole, count, init=top) as tile:
-            tile.carry(self._score_tile(first, tile.index, 1, tile.carried))
+            tile.carry(self._score_tile(keys, first, tile.index, 1, tile.carried))
         return tile.results
 
-    def _score_tile(self, first: Val, at: Val, rows: int, top: Sequence[Val]) -> list[Val]:
-        f, frame, k = self.f, self.frame, self.writer.k
-        row_step = f.mul(frame.size(k.strides[-2]), 4)
-        tile = GemmTile(
-            tuple(f.mul(row_step, r) for r in range(rows)), self.nq, self.lanes, fused=self.fused
-        )
-        a = frame.move(self.key, k, len(self.batch), f.add(first, at))
-        a_step = f.mul(frame.size(k.strides[-1]), 4)
+    def _score_tile(
+        self,
+        keys: tuple[Val, Val, Val],
+        first: Val,
+        at: Val,
+        rows: int,
+        top: Sequence[Val],
+    ) -> list[Val]:
+        f = self.f
+        start, step, along = keys
+        offsets = tuple(f.mul(step, r) for r in range(rows))
+        tile = GemmTile(offsets, self.nq, self.lanes, fused=self.fused)
+        a = (f.offset(start, f.mul(at, step)), along)
         b = (self._at(self.layout.query), i64(self.row))
-        sums = multiply(f, tile, tile.zeros(), (a, a_step), b, self.writer.depth)
+        sums = multiply(f, tile, tile.zeros(), a, b, self.writer.depth)
         best = list(top)
         for r in range(rows):
             scores = sums[r * self.nq : (r + 1) * self.nq]
@@ -370,79 +382,77 @@ class _Task:
 
     # ---- values ---------------------------------------------------------------------------------
 
-    def _values(self, first: Val, count: Val) -> None:
+    def _values(self, values: tuple[Val, Val, Val], count: Val) -> None:
         """O takes in a block of keys."""
         f = self.f
         mr, width = self.writer.mr, self.writer.width
-        start = self.frame.move(self.value, self.writer.v, len(self.batch), first)
         whole = width // mr * mr
         if whole:
             with f.loop(0, whole, mr) as tile:
-                self._value_tile(start, tile.index, mr, count)
+                self._value_tile(values, tile.index, mr, count)
         if width > whole:
-            self._value_tile(start, i64(whole), width - whole, count)
+            self._value_tile(values, i64(whole), width - whole, count)
 
-    def _value_tile(self, start: Val, at: Val, rows: int, count: Val) -> None:
-        f, frame, v = self.f, self.frame, self.writer.v
-        row_step = f.mul(frame.size(v.strides[-1]), 4)
-        tile = GemmTile(
-            tuple(f.mul(row_step, r) for r in range(rows)), self.nq, self.lanes, fused=self.fused
-        )
-        a = frame.move(start, v, len(self.batch) + 1, at)
-        a_step = f.mul(frame.size(v.strides[-2]), 4)
+    def _value_tile(self, values: tuple[Val, Val, Val], at: Val, rows: int, count: Val) -> None:
+        f = self.f
+        start, step, along = values
+        offsets = tuple(f.mul(along, r) for r in range(rows))
+        tile = GemmTile(offsets, self.nq, self.lanes, fused=self.fused)
+        a = (f.offset(start, f.mul(at, along)), step)
         b = (self._at(self.layout.scores), i64(self.row))
-        sums = multiply(f, tile, tile.zeros(), (a, a_step), b, count)
+        sums = multiply(f, tile, tile.zeros(), a, b, count)
         factor = [] if self.writer.once else self._load(self.layout.scale)
         for r in range(rows):
-            values = sums[r * self.nq : (r + 1) * self.nq]
+            new = sums[r * self.nq : (r + 1) * self.nq]
             place = f.add(at, r)
             if factor:
                 old = self._load(self.layout.values, place)
-                values = [
+                new = [
                     f.fma(o, s, n, fused=self.fused)
-                    for o, s, n in zip(old, factor, values, strict=True)
+                    for o, s, n in zip(old, factor, new, strict=True)
                 ]
-            self._save(values, self.layout.values, place)
+            self._save(new, self.layout.values, place)
 
     # ---- result ---------------------------------------------------------------------------------
 
     def store(self) -> None:
         """Turn O back, divide by L, store."""
-        f = self.f
+        f, lanes = self.f, self.lanes
         inverse = [f.fdiv(real(1.0, self.ty), total) for total in self._load(self.layout.total)]
+        self._save(inverse, self.layout.total)
         width = self.writer.width
-        whole = width // self.lanes * self.lanes
-        if whole:
-            with f.loop(0, whole, self.lanes) as at:
-                self._store_columns(at.index, inverse, None)
-        if width > whole:
-            self._store_columns(i64(whole), inverse, f.first_lanes(self.lanes, width - whole))
+        whole = width // lanes * lanes
+        with f.loop(0, self.nq) as v:
+            shift = f.mul(v.index, self.writer.t.vector_bytes)
+            first = f.add(self.first, f.mul(v.index, lanes))
+            factor = f.load(self.ty, f.offset(self._at(self.layout.total), shift), align=16)
+            if whole:
+                with f.loop(0, whole, lanes) as at:
+                    self._store_columns(first, shift, at.index, factor, None)
+            if width > whole:
+                mask = f.first_lanes(lanes, width - whole)
+                self._store_columns(first, shift, i64(whole), factor, mask)
 
-    def _store_columns(self, at: Val, inverse: Sequence[Val], mask: Val | None) -> None:
+    def _store_columns(
+        self, first: Val, shift: Val, at: Val, factor: Val, mask: Val | None
+    ) -> None:
+        """One square block: a vector of queries from `first` on, columns from `at` on."""
         f, frame, out = self.f, self.frame, self.writer.out
-        axis = len(self.batch)
-        queries = frame.size(self.writer.queries)
-        for v, factor in enumerate(inverse):
-            first = f.add(self.first, v * self.lanes)
-            rows = [
-                f.fmul(
-                    f.load(
-                        self.ty,
-                        self._at(self.layout.values, f.add(at, n), v),
-                        align=64
-                        if self.writer.t.vector_bytes == 64
-                        else self.writer.t.vector_bytes,
-                    ),
-                    factor,
-                )
-                for n in range(self.lanes)
-            ]
-            target = frame.at(frame.outputs[0], out, [*self.batch, first, at])
-            for n, value in enumerate(transpose(f, rows)):
-                query = f.add(first, n)
-                cell = (value, frame.move(target, out, axis, n), [*self.batch, query, at])
-                with f.when(f.icmp("slt", query, queries)):
-                    self.writer.end.run(frame, [cell], mask)
+        axis, size = len(self.batch), self.writer.t.vector_bytes
+        rows = []
+        for n in range(self.lanes):
+            place = f.offset(self._at(self.layout.values, f.add(at, n)), shift)
+            rows.append(f.fmul(f.load(self.ty, place, align=size), factor))
+        patch = self._at(self.layout.patch)
+        for n, value in enumerate(transpose(f, rows)):
+            f.store(value, f.offset(patch, n * size), align=size)
+        target = frame.at(frame.outputs[0], out, [*self.batch, first, at])
+        queries = f.sub(frame.size(self.writer.queries), first)
+        with f.loop(0, f.min(queries, i64(self.lanes))) as n:
+            value = f.load(self.ty, f.offset(patch, f.mul(n.index, size)), align=size)
+            place = frame.move(target, out, axis, n.index)
+            index = [*self.batch, f.add(first, n.index), at]
+            self.writer.end.run(frame, [(value, place, index)], mask)
 
 
 KERNEL = Kernel(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planish.targets.ir import Function, Val, element_bytes, vector
+from planish.targets.ir import Function, Val, element_bytes, i64, vector
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class Matrix:
 
 
 def pack_panel(f: Function, m: Matrix, to: Val, first: Val, vectors: int, lanes: int) -> None:
-    """Copy the columns from `first` on, `vectors` vectors of them, to a panel at `to`."""
+    """Copy the columns from `first` on, at most `vectors` vectors of them, to a panel at `to`."""
     row = vectors * lanes * m.size
-    for v in range(vectors):
-        column = f.add(first, v * lanes)
+    count = f.min(f.sub(m.columns, first), i64(vectors * lanes))
+    with f.loop(0, count, lanes) as at:
+        column = f.add(first, at.index)
         left = f.sub(m.columns, column)
-        into = f.offset(to, v * lanes * m.size)
-        with f.when(f.icmp("sgt", left, 0)):
-            if m.read is not None:
-                _gather_rows(f, m, into, column, left, row, lanes)
-            elif m.column_step.literal == m.size:
-                _copy_rows(f, m, into, column, left, row, lanes)
-            elif m.row_step.literal == m.size and lanes > 1:
-                _turn_blocks(f, m, into, column, row, lanes)
-            else:
-                _gather_rows(f, m, into, column, left, row, lanes)
+        into = f.offset(to, f.mul(at.index, m.size))
+        if m.read is not None:
+            _gather_rows(f, m, into, column, left, row, lanes)
+        elif m.column_step.literal == m.size:
+            _copy_rows(f, m, into, column, left, row, lanes)
+        elif m.row_step.literal == m.size and lanes > 1:
+            _turn_blocks(f, m, into, column, row, lanes)
+        else:
+            _gather_rows(f, m, into, column, left, row, lanes)
 
 
 def _copy_rows(
@@ -87,24 +87,29 @@ def _turn_blocks(f: Function, m: Matrix, into: Val, column: Val, row: int, lanes
         f.offset(m.pointer, f.mul(f.min(f.add(column, c), last), m.column_step))
         for c in range(lanes)
     ]
+    if lanes * m.size > 16:  # masks cost nothing, a second copy of the code does
+        with f.loop(0, m.rows, lanes) as k:
+            mask = f.first_lanes(lanes, f.sub(m.rows, k.index))
+            _turn(f, m, starts, k.index, into, row, mask)
+        return
     whole = f.sub(m.rows, f.urem(m.rows, lanes))
     with f.loop(0, whole, lanes) as k:
-        _turn(f, m, [f.offset(s, f.mul(k.index, m.size)) for s in starts],
-              f.offset(into, f.mul(k.index, row)), row, lanes, None)  # fmt: skip
+        _turn(f, m, starts, k.index, into, row, None)
     rest = f.sub(m.rows, whole)
     with f.when(f.icmp("sgt", rest, 0)):
-        mask = f.first_lanes(lanes, rest)
-        _turn(f, m, [f.offset(s, f.mul(whole, m.size)) for s in starts],
-              f.offset(into, f.mul(whole, row)), row, lanes, mask)  # fmt: skip
+        _turn(f, m, starts, whole, into, row, f.first_lanes(lanes, rest))
 
 
 def _turn(
-    f: Function, m: Matrix, starts: list[Val], into: Val, row: int, lanes: int, mask: Val | None
+    f: Function, m: Matrix, starts: list[Val], k: Val, into: Val, row: int, mask: Val | None
 ) -> None:
-    ty = vector(m.element, lanes)
-    columns = [f.load(ty, s) if mask is None else f.masked_load(ty, s, mask) for s in starts]
-    for k, value in enumerate(transpose(f, columns)):
-        f.store(value, f.offset(into, k * row))
+    """One square block: its rows from `k` on."""
+    ty = vector(m.element, len(starts))
+    places = [f.offset(s, f.mul(k, m.size)) for s in starts]
+    columns = [f.load(ty, s) if mask is None else f.masked_load(ty, s, mask) for s in places]
+    into = f.offset(into, f.mul(k, row))
+    for n, value in enumerate(transpose(f, columns)):
+        f.store(value, f.offset(into, n * row))
 
 
 def transpose(f: Function, rows: list[Val]) -> list[Val]:
