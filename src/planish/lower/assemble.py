@@ -15,7 +15,7 @@ from planish.kernels.workload import flops
 from planish.lower.lowering import LoweredStep
 from planish.lower.operands import Source as OperandSource
 from planish.lower.schedule import Life, group_steps, lifetimes, reuse_in_place
-from planish.lower.storage import Buffer, Storage
+from planish.lower.storage import Buffer, Storage, touched_bytes
 from planish.memory.problem import Buffer as Block
 from planish.memory.problem import Problem
 from planish.memory.solve import solve
@@ -254,11 +254,12 @@ class _Refs:
     def view(self, view: Storage) -> Ref:
         root = view.buffer.root()
         offset = view.offset * view.dtype.size
+        reach = touched_bytes(view)
         if root.kind == "arena":
-            return Ref("arena", 0, self.offsets[root] + offset)
+            return Ref("arena", 0, self.offsets[root] + offset, reach)
         if root.kind == "heap":
-            return Ref("heap", self.heap.setdefault(root, len(self.heap)), offset)
-        return Ref(root.kind, root.number, offset)
+            return Ref("heap", self.heap.setdefault(root, len(self.heap)), offset, reach)
+        return Ref(root.kind, root.number, offset, reach)
 
 
 def _native_step(
@@ -303,24 +304,27 @@ def _host_step(step: LoweredStep, refs: _Refs) -> HostStep:
     host = step.host
     assert host is not None
 
-    def tensor(view: Storage, shape: tuple[Dim, ...] | None) -> HostTensor:
-        return HostTensor(refs.view(view), view.dtype, shape)
+    def tensor(value: Value, view: Storage) -> HostTensor:
+        return HostTensor(refs.view(view), value.dtype, value.type.shape)
 
     return HostStep(
         name=step.name,
         origin=step.origin,
         op=host.op,
         model=host.model,
-        inputs=tuple(tensor(view, view.shape) for view in host.inputs),
-        outputs=tuple(
-            None if out is None else tensor(out[1], out[0].type.shape) for out in host.outputs
-        ),
+        inputs=tuple(tensor(*operand) for operand in host.inputs),
+        outputs=tuple(None if out is None else tensor(*out) for out in host.outputs),
         reason=host.reason,
     )
 
 
 def _infos(values: Sequence[Value]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(v.name, v.dtype, v.shape) for v in values)
+    return tuple(
+        TensorInfo(v.name, DType.OBJECT, ())
+        if v.type.shape is None
+        else TensorInfo(v.name, v.dtype, v.shape)
+        for v in values
+    )
 
 
 def total_bytes(step: LoweredStep, env: Mapping[str, int]) -> int:

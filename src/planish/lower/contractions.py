@@ -24,7 +24,7 @@ from planish.lower.operands import (
     used_sources,
     walk_strides,
 )
-from planish.lower.storage import Storage, expanded
+from planish.lower.storage import Buffer, Storage, expanded
 
 Attrs = tuple[tuple[str, Attr], ...]
 
@@ -145,6 +145,52 @@ def matmul_layer(branch: Branch, place: Place) -> Contraction:
     target = _matrix_target(target, full, bool(rows), bool(cols))
     outputs, exprs = _merge_rows(operands, target, expr, len(batch), flat)
     return _finish("matmul", operands, outputs, exprs, 2, ())
+
+
+def matmul_siblings(branches: list[Branch], place: Place) -> Contraction:
+    """Products of one left operand with constant matrices, as one convolution of 1×1 kernels.
+
+    Rows are pixels and columns are channels, so the results are slices of the output channels.
+    """
+    first = branches[0].layer.anchor
+    x = _input(first, 0)
+    operands = Operands(place)
+    operands.add(Source(_as_pixels(place(x).storage), place(x).data))
+    weights = [np.asarray(_input(b.layer.anchor, 1).data).T for b in branches]
+    data = np.concatenate(weights, axis=0)[:, :, None]
+    name = " || ".join(_input(b.layer.anchor, 1).name for b in branches)
+    buffer = Buffer("weight", _input(first, 1).dtype, int(data.size), name)
+    operands.add(Source(Storage(buffer, data.shape, dense_strides(data.shape)), data, True))
+    rank = len(x.shape)
+    axes = [2, 1] if rank == 2 else [0, *range(2, rank), 1]
+    rename: dict[str, Expr] = {f"o{n}": Var(f"o{axis}") for n, axis in enumerate(axes)}
+    exprs = [replace_vars(_accumulated(b, operands, bias=None), rename) for b in branches]
+    outputs = [_as_pixels(b.target) for b in branches]
+    spatial = max(rank, 3) - 2
+    merged = _merge_pixels(operands, outputs, exprs, spatial + 2)
+    if merged is not None:
+        outputs, exprs = merged
+        spatial = 1
+    else:
+        wide = data.reshape(*data.shape[:2], *(1,) * spatial)
+        old = operands.sources[1].storage
+        view = Storage(old.buffer, wide.shape, dense_strides(wide.shape))
+        operands.sources[1] = Source(view, wide, True)
+    attrs: dict[str, Attr] = {"group": 1, "pads": (0,) * (2 * spatial)}
+    attrs |= {"strides": (1,) * spatial, "dilations": (1,) * spatial}
+    return _finish("conv", operands, outputs, exprs, 2, tuple(sorted(attrs.items())))
+
+
+def _as_pixels(view: Storage) -> Storage:
+    """A matrix, with batch axes or without, as [N, columns, rows]."""
+    shape, strides = view.shape, view.strides
+    if len(shape) == 2:
+        shape, strides = (1, *shape), (0, *strides)
+
+    def turned(dims: Shape) -> Shape:
+        return (dims[0], dims[-1], *dims[1:-1])
+
+    return Storage(view.buffer, turned(shape), turned(strides), view.offset)
 
 
 def attention_layer(branch: Branch, place: Place) -> Contraction:

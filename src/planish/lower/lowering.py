@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from planish.base.errors import UnsupportedError, VerifyError
+from planish.base.dtypes import DType
+from planish.base.errors import VerifyError
 from planish.base.shapes import Dim, evaluate, product, symbols_of
-from planish.graph.graph import Graph, Value
+from planish.graph.graph import Graph, Node, Value
 from planish.graph.layer import Layer
 from planish.graph.reference import host_model
 from planish.kernels.workload import Workload, dense_strides
@@ -20,6 +21,7 @@ from planish.lower.contractions import (
     conv_layer,
     conv_transpose_layer,
     matmul_layer,
+    matmul_siblings,
 )
 from planish.lower.nests import NestLayer, copy_nest, loop_nest
 from planish.lower.operands import Source
@@ -41,7 +43,7 @@ class HostCall:
 
     op: str
     model: bytes
-    inputs: list[Storage]
+    inputs: list[tuple[Value, Storage]]
     outputs: list[tuple[Value, Storage] | None]
     reason: str
 
@@ -125,6 +127,9 @@ class _Lowering:
         self.storages: dict[Value, Storage] = {}
         self.constants: dict[int, Source] = {}
         for number, value in enumerate(graph.inputs):
+            if is_loose(value):
+                self.storages[value] = loose_storage("input", value, number)
+                continue
             buffer = Buffer("input", value.dtype, product(value.shape), value.name, number)
             self.storages[value] = Storage(buffer, value.shape, dense_strides(value.shape))
 
@@ -256,20 +261,22 @@ class _Lowering:
             start = start + extent
 
     def _host(self, layer: Layer) -> None:
-        node = layer.anchor
+        self._on_host(layer.anchor, layer, self.host_reasons.get(id(layer.anchor), ""))
+
+    def _on_host(self, node: Node, layer: Layer, reason: str) -> None:
         model, reads = host_model(node)
-        inputs = [self._dense(value, layer) for value in reads]
+        inputs = [(value, self._dense(value, layer)) for value in reads]
         outputs: list[tuple[Value, Storage] | None] = []
         for value in node.outputs:
             outputs.append(None if value is None else (value, self._host_target(value)))
-        reason = self.host_reasons.get(id(node), "")
         call = HostCall(node.op, model, inputs, outputs, reason)
         self.steps.append(LoweredStep(layer.name, layer.origin, None, host=call))
 
     def _host_target(self, value: Value) -> Storage:
-        if value.type.shape is None:
-            buffer = Buffer("heap", value.dtype, 0, value.name)
-            self.storages[value] = Storage(buffer, (), ())
+        if is_loose(value):
+            number = next((n for n, v in enumerate(self.graph.outputs) if v is value), -1)
+            kind = "heap" if number < 0 else "output"
+            self.storages[value] = loose_storage(kind, value, number)
             return self.storages[value]
         self.orders[value] = tuple(range(len(value.shape)))
         return self.target(value)
@@ -277,7 +284,7 @@ class _Lowering:
     def _dense(self, value: Value, layer: Layer) -> Storage:
         """A value as the host wants it: row-major; copied if it lies otherwise."""
         storage = self.place(value).storage
-        if value.type.shape is None or storage.is_dense:
+        if storage.buffer.loose or storage.is_dense:
             return storage
         kind = "arena" if self._bounded(value) else "heap"
         buffer = Buffer(kind, value.dtype, product(value.shape), f"{value.name}.dense")
@@ -289,16 +296,14 @@ class _Lowering:
     def finish(self) -> None:
         """Copy outputs that do not lie in the caller's memory yet."""
         for number, value in enumerate(self.graph.outputs):
+            if is_loose(value):
+                self._finish_loose(number, value)
+                continue
             source = self.place(value)
             buffer = source.storage.buffer
             at_home = buffer.kind == "output" and buffer.number == number
             if at_home and source.storage.is_dense and source.storage.shape == value.type.shape:
                 continue
-            if value.type.shape is None:
-                raise UnsupportedError(
-                    f"output {value.name!r} has a rank that only running tells",
-                    hint="declare its shape in the model",
-                )
             out = Buffer("output", value.dtype, product(value.shape), value.name, number)
             target = Storage(out, value.shape, dense_strides(value.shape))
             made = copy_nest(source, target, self.hint)
@@ -306,6 +311,18 @@ class _Lowering:
             self._nest(
                 f"{value.name}.output", origin, made, note="copy: the caller reads row-major"
             )
+
+    def _finish_loose(self, number: int, value: Value) -> None:
+        """Hand on an output that no step makes as such: an input, a constant, or one made twice."""
+        buffer = None if value.is_const else self.place(value).storage.buffer
+        if buffer is not None and buffer.kind == "output" and buffer.number == number:
+            return
+        out = Value(f"{value.name}.output", value.type)
+        node = Node("Identity", [value], [out], name=f"{value.name}.output")
+        self._on_host(node, Layer("host", node, [node]), "its value is no tensor of numbers")
+        step = self.steps[-1]
+        assert step.host is not None
+        step.host.outputs[0] = (out, loose_storage("output", out, number))
 
     # ---- steps ----------------------------------------------------------------------------------
 
@@ -332,11 +349,23 @@ class _Lowering:
         self.steps.append(LoweredStep(name, origin, made, params, inputs, outputs, note=note))
 
 
+def is_loose(value: Value) -> bool:
+    """True for a value that only the host can touch: text, no tensor, or of unknown rank."""
+    return value.type.shape is None or value.dtype in (DType.STRING, DType.OBJECT)
+
+
+def loose_storage(kind: str, value: Value, number: int) -> Storage:
+    """Where a loose value is noted; it has no memory."""
+    return Storage(Buffer(kind, value.dtype, 0, value.name, number, loose=True), (), ())
+
+
 _ANY_ORDER = frozenset(("loop", "concat", "matmul", "host"))  # kinds that write any axis order
 _HANDLERS = {"loop": "loop", "view": "view", "concat": "concat", "host": "host"}
 _CONTRACTIONS: dict[str, Callable[[list[Branch], Callable[[Value], Source]], Contraction]] = {
     "conv": conv_layer,
     "conv_transpose": lambda branches, place: conv_transpose_layer(branches[0], place),
-    "matmul": lambda branches, place: matmul_layer(branches[0], place),
+    "matmul": lambda branches, place: (
+        matmul_layer(branches[0], place) if len(branches) == 1 else matmul_siblings(branches, place)
+    ),
     "attention": lambda branches, place: attention_layer(branches[0], place),
 }

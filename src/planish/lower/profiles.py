@@ -34,7 +34,9 @@ def make_profiles(
     Raises:
         ShapeError: A profile does not fit the inputs.
     """
-    names = list(dict.fromkeys(n for v in graph.inputs for d in v.shape for n in symbols_of(d)))
+    names = list(
+        dict.fromkeys(n for v in graph.inputs for d in v.type.shape or () for n in symbols_of(d))
+    )
     if said is None or isinstance(said, str | Mapping):
         said = [{} if said is None else said]
     if not names:
@@ -62,7 +64,7 @@ def assumed_dims(graph: Graph, profiles: Sequence[Profile], said: object) -> lis
 def _assumed(graph: Graph) -> dict[str, Triple]:
     ranges: dict[str, Triple] = {}
     for value in graph.inputs:
-        for axis, dim in enumerate(value.shape):
+        for axis, dim in enumerate(value.type.shape or ()):
             for name in symbols_of(dim):
                 ranges.setdefault(name, DEFAULT_OTHER if axis else DEFAULT_BATCH)
     return ranges
@@ -94,7 +96,7 @@ def _ranges(graph: Graph, said: object) -> Iterator[tuple[str, Triple]]:
     if not isinstance(said, Mapping):
         raise ShapeError(f"a profile is text or a mapping, not {type(said).__name__}")
     inputs = {value.name: value for value in graph.inputs}
-    names = {n for v in graph.inputs for d in v.shape for n in symbols_of(d)}
+    names = {n for v in graph.inputs for d in v.type.shape or () for n in symbols_of(d)}
     for key, value in said.items():
         if key in inputs:
             yield from _of_input(inputs[key], value)

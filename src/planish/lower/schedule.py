@@ -44,7 +44,8 @@ def group_steps(steps: list[LoweredStep]) -> list[int]:
 
 def read_buffers(step: LoweredStep) -> list[Buffer]:
     """Buffers a step reads."""
-    views = step.host.inputs if step.host else [source.storage for source in step.inputs]
+    host = step.host
+    views = [v for _, v in host.inputs] if host else [source.storage for source in step.inputs]
     return [view.buffer.root() for view in views]
 
 
@@ -146,5 +147,6 @@ def lifetimes(steps: list[LoweredStep], groups: list[int]) -> list[Life]:
 
 def _views(step: LoweredStep) -> list[Storage]:
     if step.host:
-        return [*step.host.inputs, *(out[1] for out in step.host.outputs if out is not None)]
+        outs = (out[1] for out in step.host.outputs if out is not None)
+        return [*(view for _, view in step.host.inputs), *outs]
     return [*(source.storage for source in step.inputs), *step.outputs]

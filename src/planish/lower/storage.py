@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim, Shape, mod, product
+from planish.base.shapes import Dim, Shape, mod
 from planish.kernels.workload import dense_strides
 
 
@@ -25,6 +25,7 @@ class Buffer:
         elements: Elements it must hold.
         name: For people.
         alias: The buffer whose memory this one takes over (in-place); None for memory of its own.
+        loose: It has no memory: only the host touches its value, which is handed on as an object.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Buffer:
     name: str
     number: int = -1
     alias: Buffer | None = field(default=None)
+    loose: bool = False
 
     def root(self) -> Buffer:
         """The buffer whose memory this is."""
@@ -191,16 +193,13 @@ def _merge(old: list[tuple[Dim, Dim]], run: list[int]) -> Dim | None:
     return old[run[-1]][1]
 
 
-def span(view: Storage) -> Dim:
-    """Elements from the view's first to its last, plus one; for non-negative strides."""
+def touched_bytes(view: Storage) -> Dim | None:
+    """Bytes from the view's first element to behind its last; None where it runs backwards."""
     if any(extent == 0 for extent in view.shape):
         return 0
     total: Dim = 1
     for extent, stride in zip(view.shape, view.strides, strict=True):
+        if isinstance(stride, int) and stride < 0:
+            return None
         total = total + (extent - 1) * stride
-    return total
-
-
-def element_count(view: Storage) -> Dim:
-    """Number of elements."""
-    return product(view.shape)
+    return total * view.dtype.size
