@@ -91,7 +91,6 @@ def measure(model: zoo.ZooModel, names: list[str], options: argparse.Namespace) 
         for child in group[1:]:
             failed = {"failure": child.failure} if child.failure else {}
             entry["peers"][child.name] = {**child.facts, **failed}
-    _add_shares(entry, options.batch)
     return entry
 
 
@@ -149,15 +148,20 @@ def _throughput(group: list[Child], entry: dict[str, Any], options: argparse.Nam
             child.facts["median_per_s"] = statistics.median(child.facts["round_per_s"])
 
 
-def _add_shares(entry: dict[str, Any], batch: int) -> None:
-    """Share of the measured FMA peak: an FMA is two operations, a MAC one FMA."""
-    gflop = 2 * entry["macs"] / 1e9
-    for facts in entry["peers"].values():
-        if entry.get("peak_gflops") and "min_ms" in facts:
-            facts["peak_share"] = gflop / (facts["min_ms"] / 1e3) / entry["peak_gflops"]
-        if entry.get("peak_gflops_all_cores") and "max_per_s" in facts:
-            rate = gflop * facts["max_per_s"] / batch
-            facts["peak_share_all_cores"] = rate / entry["peak_gflops_all_cores"]
+def add_shares(models: dict[str, Any], batch: int) -> None:
+    """Share of the measured FMA peak: an FMA is two operations, a MAC one FMA.
+
+    The peak is the best of the whole run: it is the machine's, and a disturbed turn lowers it.
+    """
+    peak = max((entry.get("peak_gflops", 0.0) for entry in models.values()), default=0.0)
+    wide = max((entry.get("peak_gflops_all_cores", 0.0) for entry in models.values()), default=0.0)
+    for entry in models.values():
+        gflop = 2 * entry["macs"] / 1e9
+        for facts in entry["peers"].values():
+            if peak and "min_ms" in facts:
+                facts["peak_share"] = gflop / (facts["min_ms"] / 1e3) / peak
+            if wide and "max_per_s" in facts:
+                facts["peak_share_all_cores"] = gflop * facts["max_per_s"] / batch / wide
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -209,6 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
             result["models"][model.name] = measure(model, names, options)
         target.write_text(json.dumps(result, indent=1))  # what is measured is kept, come what may
         console.print(peer_report.line(model.name, result["models"][model.name]))
+    add_shares(result["models"], options.batch)
     result["summary"] = peer_report.summary(result["models"])
     target.write_text(json.dumps(result, indent=1))
     for table in peer_report.tables(result):

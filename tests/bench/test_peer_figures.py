@@ -56,3 +56,14 @@ def test_an_answer_of_ours_that_is_off_is_reported() -> None:
     models = {"a": _entry(planish=1.0), "b": _entry(planish=1.0)}
     models["b"]["peers"]["planish"]["error"] = 0.01
     assert wrong(models) == ["b"]
+
+
+def test_shares_are_of_the_best_peak_of_the_run() -> None:
+    peers = pytest.importorskip("peers")
+
+    models = {"a": _entry(planish=1.0), "b": _entry(planish=1.0)}
+    for entry, peak in zip(models.values(), (100.0, 200.0), strict=True):
+        entry |= {"macs": 50_000_000, "peak_gflops": peak}  # 0.1 GFLOP in 1 ms: 100 GFLOP/s
+    peers.add_shares(models, batch=1)
+    assert models["a"]["peers"]["planish"]["peak_share"] == pytest.approx(0.5)
+    assert "peak_share_all_cores" not in models["a"]["peers"]["planish"]
