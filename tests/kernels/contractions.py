@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from trial import random_inputs
 
 from planish.base.dtypes import DType
 from planish.base.expr import Expr, Load, Temp, Var, call, const
-from planish.base.shapes import Shape, evaluate
+from planish.base.shapes import Shape
 from planish.kernels.check import largest_error, run_kernel
 from planish.kernels.kernel import Config, Kernel, config_text
 from planish.kernels.reference import run_reference
@@ -81,14 +82,19 @@ def conv_workload(
 def matmul_workload(
     a: Shape, b: tuple[int, ...], *, epilogue: str = "bias_relu", a_strides: Shape = ()
 ) -> Workload:
-    """A `matmul` workload with constant b; b may lack the batch axes."""
+    """A `matmul` workload with constant b, repeated along the batch axes that it lacks."""
     out = (*a[:-1], b[-1])
-    full = (1,) * (len(a) - len(b)) + b
+    lacking = len(a) - len(b)
     return _finished(
         "matmul",
         (
             Operand(DType.F32, a, a_strides or dense_strides(a)),
-            Operand(DType.F32, full, dense_strides(full), const=True),
+            Operand(
+                DType.F32,
+                (*a[:lacking], *b),
+                (0,) * lacking + tuple(dense_strides(b)),
+                const=True,
+            ),
         ),
         (Operand(DType.F32, out, dense_strides(out)),),
         (),
@@ -190,6 +196,16 @@ def _masked(output: Operand, channel: int, number: int) -> tuple[Expr, list[Oper
     return value, [short, Operand(DType.F32, (3,), (1,))]
 
 
+def _pixel_mask(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    """Depends on the indices of the pixel."""
+    total: Expr = Var("o0")
+    for axis in range(1, len(output.shape)):
+        if axis != channel:
+            total = call("add", call("mul", total, const(3, DType.I64)), Var(f"o{axis}"))
+    odd = call("eq", call("mod", total, const(2, DType.I64)), const(1, DType.I64))
+    return call("select", odd, ACC, const(0, DType.F32)), []
+
+
 EPILOGUES = {
     "none": lambda output, channel, number: (ACC, []),
     "bias": _bias,
@@ -199,6 +215,7 @@ EPILOGUES = {
     "gelu": _gelu,
     "pixel_scale": _pixel_scale,
     "masked": _masked,
+    "pixel_mask": _pixel_mask,
 }
 
 
@@ -211,8 +228,7 @@ def require_right(
 ) -> None:
     """Run configs of a kernel split over 1, 2 and 3 workers; hold each against the reference."""
     sizes = dict(env or {})
-    rng = np.random.default_rng(0)
-    inputs = [_random(rng, operand, sizes) for operand in workload.inputs]
+    inputs = random_inputs(workload, sizes)
     want = run_reference(workload, inputs, sizes)
     assert kernel.refuse(workload, target) is None
     for config in configs:
@@ -224,8 +240,3 @@ def require_right(
             again = run_kernel(kernel, workload, config, target, inputs, sizes, threads=threads)
             for a, b in zip(first, again, strict=True):
                 np.testing.assert_array_equal(a, b)
-
-
-def _random(rng: np.random.Generator, operand: Operand, sizes: Mapping[str, int]) -> np.ndarray:
-    shape = [evaluate(dim, sizes) for dim in operand.shape]
-    return np.asarray(rng.standard_normal(shape)).astype(operand.dtype.numpy)

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from contraction_shapes import CONVS, MATMULS, SIZES
 from nests import ENVS, NESTS
 
 from planish.kernels.workload import Workload
 
-WORKLOADS: dict[str, Mapping[str, Workload]] = {"nest": NESTS}
+WORKLOADS: dict[str, Mapping[str, Workload]] = {
+    "nest": NESTS,
+    "conv": CONVS,
+    "matmul": MATMULS,
+}
 
 
 def environments(workload: Workload) -> tuple[Mapping[str, int], ...]:
     """Values of the symbolic sizes to run a workload with."""
-    return ENVS if workload.params else ({},)
+    if not workload.params:
+        return ({},)
+    return ENVS if workload.op == "nest" else (SIZES,)
