@@ -124,7 +124,8 @@ def _table(result: dict[str, Any], figure: str, peers: list[str]) -> Table:
 
 def _caption(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {text or '-'}" for name, text in result["versions"].items())
-    peak = max((entry.get("peak_gflops", 0.0) for entry in result["models"].values()), default=0)
+    keys = ("peak_gflops", "peak_gflops_all_cores")
+    peak = max(entry.get(key, 0.0) for entry in result["models"].values() for key in keys)
     shares = [x for entry in result["models"].values() for x in entry.get("others_cpu", [])]
     known = [share for share in shares if share is not None]
     noise = ""
