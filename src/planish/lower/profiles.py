@@ -26,7 +26,7 @@ def make_profiles(
         said: None; or one profile; or a list of them. A profile is text,
             "data=1x3x224x224:8x3x224x224:32x3x224x224,mask=…" (min:opt:max, or one shape for all
             three), or a mapping of input names to (min, opt, max) shapes or one shape, or of
-            symbolic dims to (min, opt, max) or one size.
+            symbolic dims to (min, opt, max) or one size; text may name dims, too ("batch=1:8:32").
 
     Returns:
         One profile or more, each with every symbolic dim of the inputs; () for a static model.
@@ -142,6 +142,8 @@ def _name(value: Value, dim: Dim) -> str:
 def _triple(name: str, given: object) -> Triple:
     if isinstance(given, int):
         return given, given, given
+    if isinstance(given, Sequence):  # text gives each size as a shape of rank 1
+        given = [d[0] if isinstance(d, tuple) and len(d) == 1 else d for d in given]
     if isinstance(given, Sequence) and len(given) == 3 and all(isinstance(d, int) for d in given):
         return int(given[0]), int(given[1]), int(given[2])
     raise ShapeError(f"profile of dim {name!r}: expected min, opt and max, found {given!r}")
