@@ -1,4 +1,4 @@
-"""Contraction layers → workloads: convolutions, matrix products, attention, their epilogues."""
+"""Contraction layers → workloads: convolutions, matrix products, and their epilogues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from planish.base.shapes import Dim, Shape, evaluate, is_static
 from planish.graph.graph import Node, Value
 from planish.graph.layer import Layer
 from planish.kernels.workload import Attr, dense_strides
-from planish.lower.expressions import LayerExpressions, broadcast_index, scalar
+from planish.lower.expressions import LayerExpressions
 from planish.lower.operands import (
     Loop,
     Operands,
@@ -56,28 +56,21 @@ Place = Callable[[Value], Source]
 def conv_layer(branches: list[Branch], place: Place) -> Contraction:
     """A convolution, or several over the same input whose output channels follow each other."""
     first = branches[0].layer.anchor
-    x, w = _input(first, 0), _input(first, 1)
+    x, w = input_of(first, 0), input_of(first, 1)
     operands = Operands(place)
     operands.add(_as(place(x), False))
-    weights = [_input(b.layer.anchor, 1) for b in branches]
+    weights = [input_of(b.layer.anchor, 1) for b in branches]
     operands.add(_weights(weights, place))
     rank = len(x.shape)
-    exprs = [_accumulated(b, operands, bias=2) for b in branches]
+    exprs = [accumulated(b, operands, bias=2) for b in branches]
     kernel = _kernel(w)
     attrs = _conv_attrs(first, kernel, x, branches[0].layer.anchor.output)
     outputs = [b.target for b in branches]
     if all(k == 1 for k in kernel) and set(attrs["pads"]) == {0}:
         operands.sources[0] = _strided(operands.sources[0], attrs["strides"], outputs[0])
-        attrs["strides"] = (1,) * len(kernel)
-        merged = _merge_pixels(operands, outputs, exprs, rank)
-        if merged is not None:
-            outputs, exprs = merged
-            attrs |= {"strides": (1,), "dilations": (1,), "pads": (0, 0)}
-            old = operands.sources[1]
-            shape = (*old.storage.shape[:2], 1)
-            view = Storage(old.storage.buffer, shape, dense_strides(shape), old.storage.offset)
-            operands.sources[1] = Source(view, _reshape(old.data, shape), old.const)
-    return _finish("conv", operands, outputs, exprs, 2, tuple(sorted(attrs.items())))
+        outputs, exprs, windows = _by_pixel(operands, outputs, exprs, rank)
+        attrs |= windows
+    return finish("conv", operands, outputs, exprs, 2, tuple(sorted(attrs.items())))
 
 
 def _strided(source: Source, strides: Sequence[int], target: Storage) -> Source:
@@ -91,11 +84,11 @@ def _strided(source: Source, strides: Sequence[int], target: Storage) -> Source:
 def conv_transpose_layer(branch: Branch, place: Place) -> Contraction:
     """A transposed convolution."""
     node = branch.layer.anchor
-    x, w = _input(node, 0), _input(node, 1)
+    x, w = input_of(node, 0), input_of(node, 1)
     operands = Operands(place)
     operands.add(_as(place(x), False))
     operands.add(_as(place(w), w.is_const))
-    exprs = [_accumulated(branch, operands, bias=2)]
+    exprs = [accumulated(branch, operands, bias=2)]
     spatial = len(x.shape) - 2
     kernel = _kernel(w)
     attrs: dict[str, Attr] = {
@@ -104,7 +97,7 @@ def conv_transpose_layer(branch: Branch, place: Place) -> Contraction:
         "dilations": tuple(node.attrs.get("dilations") or (1,) * spatial),
         "pads": _transposed_pads(node, kernel, x, node.output),
     }
-    return _finish(
+    return finish(
         "conv_transpose", operands, [branch.target], exprs, 2, tuple(sorted(attrs.items()))
     )
 
@@ -112,7 +105,7 @@ def conv_transpose_layer(branch: Branch, place: Place) -> Contraction:
 def matmul_layer(branch: Branch, place: Place) -> Contraction:
     """A matrix product with batch axes broadcast; vectors become matrices of one row or column."""
     node = branch.layer.anchor
-    a, b = _input(node, 0), _input(node, 1)
+    a, b = input_of(node, 0), input_of(node, 1)
     out = node.output
     operands = Operands(place)
     left, right = _as(place(a), False), _as(place(b), b.is_const)
@@ -122,7 +115,7 @@ def matmul_layer(branch: Branch, place: Place) -> Contraction:
     batch = shape[: len(shape) - len(rows) - len(cols)]
     full: Shape = (*batch, *(rows or (1,)), *(cols or (1,)))
     inner = a.shape[-1]
-    left = _matrix(left, (*batch, *(rows or (1,)), inner), vector_axis=0 if not rows else None)
+    left = matrix_view(left, (*batch, *(rows or (1,)), inner), vector_axis=0 if not rows else None)
     flat = b.is_const and all(e == 1 for e in b.shape[:-2])
     b_shape = (inner, *(cols or (1,)))
     if flat and b.data is not None:
@@ -130,10 +123,10 @@ def matmul_layer(branch: Branch, place: Place) -> Contraction:
         view = Storage(right.storage.buffer, b_shape, dense_strides(b_shape))
         right = Source(view, data, True)
     else:
-        right = _matrix(right, (*batch, *b_shape), vector_axis=1 if not cols else None)
+        right = matrix_view(right, (*batch, *b_shape), vector_axis=1 if not cols else None)
     operands.add(left)
     operands.add(right)
-    expr = _accumulated(branch, operands, bias=None)
+    expr = accumulated(branch, operands, bias=None)
     names = [f"o{n}" for n in range(len(shape))]
     kept = [
         *range(len(batch)),
@@ -144,7 +137,7 @@ def matmul_layer(branch: Branch, place: Place) -> Contraction:
     expr = replace_vars(expr, {k: v for k, v in rename.items()})
     target = _matrix_target(target, full, bool(rows), bool(cols))
     outputs, exprs = _merge_rows(operands, target, expr, len(batch), flat)
-    return _finish("matmul", operands, outputs, exprs, 2, ())
+    return finish("matmul", operands, outputs, exprs, 2, ())
 
 
 def matmul_siblings(branches: list[Branch], place: Place) -> Contraction:
@@ -153,32 +146,22 @@ def matmul_siblings(branches: list[Branch], place: Place) -> Contraction:
     Rows are pixels and columns are channels, so the results are slices of the output channels.
     """
     first = branches[0].layer.anchor
-    x = _input(first, 0)
+    x = input_of(first, 0)
     operands = Operands(place)
     operands.add(Source(_as_pixels(place(x).storage), place(x).data))
-    weights = [np.asarray(_input(b.layer.anchor, 1).data).T for b in branches]
-    data = np.concatenate(weights, axis=0)[:, :, None]
-    name = " || ".join(_input(b.layer.anchor, 1).name for b in branches)
-    buffer = Buffer("weight", _input(first, 1).dtype, int(data.size), name)
+    weights = [np.asarray(input_of(b.layer.anchor, 1).data).T for b in branches]
+    data = np.concatenate(weights, axis=0)
+    name = " || ".join(input_of(b.layer.anchor, 1).name for b in branches)
+    buffer = Buffer("weight", input_of(first, 1).dtype, int(data.size), name)
     operands.add(Source(Storage(buffer, data.shape, dense_strides(data.shape)), data, True))
     rank = len(x.shape)
     axes = [2, 1] if rank == 2 else [0, *range(2, rank), 1]
     rename: dict[str, Expr] = {f"o{n}": Var(f"o{axis}") for n, axis in enumerate(axes)}
-    exprs = [replace_vars(_accumulated(b, operands, bias=None), rename) for b in branches]
+    exprs = [replace_vars(accumulated(b, operands, bias=None), rename) for b in branches]
     outputs = [_as_pixels(b.target) for b in branches]
-    spatial = max(rank, 3) - 2
-    merged = _merge_pixels(operands, outputs, exprs, spatial + 2)
-    if merged is not None:
-        outputs, exprs = merged
-        spatial = 1
-    else:
-        wide = data.reshape(*data.shape[:2], *(1,) * spatial)
-        old = operands.sources[1].storage
-        view = Storage(old.buffer, wide.shape, dense_strides(wide.shape))
-        operands.sources[1] = Source(view, wide, True)
-    attrs: dict[str, Attr] = {"group": 1, "pads": (0,) * (2 * spatial)}
-    attrs |= {"strides": (1,) * spatial, "dilations": (1,) * spatial}
-    return _finish("conv", operands, outputs, exprs, 2, tuple(sorted(attrs.items())))
+    outputs, exprs, windows = _by_pixel(operands, outputs, exprs, max(rank, 3))
+    attrs = tuple(sorted({"group": 1, **windows}.items()))
+    return finish("conv", operands, outputs, exprs, 2, attrs)
 
 
 def _as_pixels(view: Storage) -> Storage:
@@ -193,40 +176,6 @@ def _as_pixels(view: Storage) -> Storage:
     return Storage(view.buffer, turned(shape), turned(strides), view.offset)
 
 
-def attention_layer(branch: Branch, place: Place) -> Contraction:
-    """Scaled dot-product attention over [*batch, length, width] operands."""
-    node = branch.layer.anchor
-    batch = node.output.shape[:-2]
-    operands = Operands(place)
-    for n in range(3):
-        value = _input(node, n)
-        source = _matrix(_as(place(value), False), (*batch, *value.shape[-2:]), vector_axis=None)
-        operands.add(Source(source.storage, source.data, False))
-    exprs = [_accumulated(branch, operands, bias=None)]
-    attrs: Attrs = (("scale", float(node.attrs["scale"])),)
-    mask = _attention_mask(node, operands)
-    return _finish("attention", operands, [branch.target], exprs, 3, attrs, mask)
-
-
-def _attention_mask(node: Node, operands: Operands) -> Expr | None:
-    """The score that the softmax sees, given the scaled product: an addend, then a choice."""
-    addend, keep, fill = (node.input(n) for n in (3, 4, 5))
-    if addend is None and keep is None:
-        return None
-    at: tuple[Expr, ...] = tuple(Var(f"o{axis}") for axis in range(len(node.output.shape)))
-
-    def read(value: Value) -> Expr:
-        if value.data is not None and value.data.size == 1:
-            return scalar(value)
-        return operands.load(value, broadcast_index(value.shape, at))
-
-    score: Expr = Temp(0, (), node.output.dtype)
-    score = score if addend is None else call("add", score, read(addend))
-    if keep is None or fill is None:
-        return score
-    return call("select", read(keep), score, read(fill))
-
-
 # ---- shared --------------------------------------------------------------------------------------
 
 
@@ -237,7 +186,8 @@ def _kernel(w: Value) -> tuple[int, ...]:
     return tuple(e for e in w.shape[2:] if isinstance(e, int))
 
 
-def _input(node: Node, position: int) -> Value:
+def input_of(node: Node, position: int) -> Value:
+    """An operand that must be there."""
     value = node.input(position)
     if value is None:
         raise VerifyError(f"{node!r} lacks its input {position}")
@@ -260,7 +210,7 @@ def _weights(weights: list[Value], place: Place) -> Source:
     return Source(Storage(buffer, data.shape, dense_strides(data.shape)), data, True)
 
 
-def _accumulated(branch: Branch, operands: Operands, bias: int | None) -> Expr:
+def accumulated(branch: Branch, operands: Operands, bias: int | None) -> Expr:
     """What is stored, given the accumulator: bias, then the epilogue."""
     layer, value = branch.layer, branch.value
     result = layer.anchor.output
@@ -338,6 +288,21 @@ def _transposed_pads(node: Node, kernel: tuple[int, ...], x: Value, out: Value) 
         begin.append(total - small if auto == "SAME_LOWER" else small)
         end.append(total - begin[-1])
     return (*begin, *end)
+
+
+def _by_pixel(
+    operands: Operands, outputs: list[Storage], exprs: list[Expr], rank: int
+) -> tuple[list[Storage], list[Expr], dict[str, Attr]]:
+    """A 1×1 convolution over as few pixel axes as strides allow, and its attributes."""
+    merged = _merge_pixels(operands, outputs, exprs, rank)
+    outputs, exprs = merged or (outputs, exprs)
+    spatial = rank - 2 if merged is None else 1
+    old = operands.sources[1]
+    shape = (*old.storage.shape[:2], *(1,) * spatial)
+    view = Storage(old.storage.buffer, shape, dense_strides(shape), old.storage.offset)
+    operands.sources[1] = Source(view, _reshape(old.data, shape), old.const)
+    ones = (1,) * spatial
+    return outputs, exprs, {"strides": ones, "dilations": ones, "pads": (0,) * (2 * spatial)}
 
 
 def _merge_pixels(
@@ -420,7 +385,7 @@ def _channel_walk(load: Load, source: Storage, outputs: list[Storage]) -> tuple[
     return 0, outputs[0].shape[1]
 
 
-def _matrix(source: Source, shape: Shape, vector_axis: int | None) -> Source:
+def matrix_view(source: Source, shape: Shape, vector_axis: int | None) -> Source:
     """An operand with its batch axes broadcast to the output's, as a matrix."""
     view = source.storage
     if vector_axis is not None:
@@ -497,7 +462,7 @@ def _reshape(data: np.ndarray | None, shape: Shape) -> np.ndarray | None:
     return None if data is None else np.asarray(data).reshape([evaluate(e, {}) for e in shape])
 
 
-def _finish(
+def finish(
     op: str,
     operands: Operands,
     outputs: list[Storage],
@@ -506,7 +471,7 @@ def _finish(
     attrs: Attrs,
     mask: Expr | None = None,
 ) -> Contraction:
-    """Drop operands that nothing reads any more; an epilogue that stores the accumulator is none."""
+    """Drop operands that nothing reads; an epilogue that stores the accumulator is none."""
     plain = all(
         isinstance(e, Temp) and e.dtype is o.dtype for e, o in zip(exprs, outputs, strict=True)
     )

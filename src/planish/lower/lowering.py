@@ -12,12 +12,12 @@ from planish.graph.graph import Graph, Node, Value
 from planish.graph.layer import Layer
 from planish.graph.reference import host_model
 from planish.kernels.workload import Workload, dense_strides
+from planish.lower.attention import attention_layer
 from planish.lower.canonical import canonical
 from planish.lower.concats import Placement, place_concats
 from planish.lower.contractions import (
     Branch,
     Contraction,
-    attention_layer,
     conv_layer,
     conv_transpose_layer,
     matmul_layer,
