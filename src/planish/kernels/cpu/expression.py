@@ -90,6 +90,7 @@ class ExprEmitter:
         mask: Val | None = None,
     ) -> None:
         self.f = function
+        self.target = target
         self.size = size
         self.lanes = lanes
         self.lane_var = lane_var if lanes > 1 else ""
@@ -123,6 +124,8 @@ class ExprEmitter:
         elif place.offsets is None and place.slope == 1:
             if mask is None:
                 self.f.store(raw, place.base)
+            elif mask.ref.startswith("<") and self.target.isa != "avx512":
+                self._store_first(raw, place.base, mask.ref.count("true"), memory.dtype.size)
             else:
                 self.f.masked_store(raw, place.base, mask)
         else:
@@ -135,6 +138,17 @@ class ExprEmitter:
     def contiguous(self, memory: Memory, index: Sequence[Expr]) -> bool:
         """Whether the lanes of an access are neighbours in memory."""
         return address(tuple(index), memory.strides).factor(self.lane_var) == 1
+
+    def _store_first(self, raw: Val, pointer: Val, count: int, bytes_: int) -> None:
+        """Write the first lanes piece by piece: masked stores are slow before AVX-512."""
+        done, width = 0, self.lanes
+        while width:
+            if count - done >= width:
+                part = self.f.shuffle(raw, raw, range(done, done + width))
+                part = part if width > 1 else self.f.extract(part, 0)
+                self.f.store(part, self.f.offset(pointer, done * bytes_))
+                done += width
+            width //= 2
 
     # ---- values ---------------------------------------------------------------------------------
 

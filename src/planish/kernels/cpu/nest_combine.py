@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from planish.base.dtypes import DType
 from planish.kernels.cpu.arithmetic import Arithmetic, literal
@@ -82,16 +82,33 @@ class Combiner:
 
     def across(self, total: Sequence[Val]) -> list[Val]:
         """Combine the lanes, halving the vector until one is left."""
-        lanes = total[0].lanes
-        parts = list(total)
+        if self.name in ("max", "min") and self.dtype.is_float and total[0].lanes > 1:
+            return [self._extreme_lane(total[0])]
+        return self._halved(total, self.add)
+
+    def _halved(
+        self, total: Sequence[Val], add: Callable[[list[Val], list[Val]], list[Val]]
+    ) -> list[Val]:
+        lanes, parts = total[0].lanes, list(total)
         while lanes > 1:
             half = lanes // 2
             low = [self.f.shuffle(p, p, range(half)) for p in parts]
             high = [self.f.shuffle(p, p, range(half, lanes)) for p in parts]
             if half == 1:
                 low, high = ([self.f.extract(p, 0) for p in side] for side in (low, high))
-            parts, lanes = self.add(low, high), half
+            parts, lanes = add(low, high), half
         return parts
+
+    def _extreme_lane(self, total: Val) -> Val:
+        """The largest or smallest lane of floats; NaN is looked for once, for all lanes."""
+        f, predicate = self.f, "ogt" if self.name == "max" else "olt"
+        broken = self.arithmetic.math.any_lane(f.fcmp("uno", total, total))
+
+        def better(a: list[Val], b: list[Val]) -> list[Val]:
+            return [f.select(f.fcmp(predicate, a[0], b[0]), a[0], b[0])]
+
+        (best,) = self._halved([total], better)
+        return f.select(broken, real(math.nan, best.ty), best)
 
     def result(self, total: Sequence[Val], to: DType) -> Val:
         """The reduction's value."""

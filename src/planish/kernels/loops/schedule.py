@@ -10,6 +10,17 @@ from planish.base.shapes import Dim, ceildiv
 from planish.kernels.loops.linear import linear
 from planish.kernels.loops.normal import ROW, Loop, Normal, Step, merge_outers
 
+# Estimated cycles; only how they compare matters.
+_LANE_LOAD, _LANE_STORE = 2.0, 1.2  # one lane of a vector that is loaded or stored lane by lane
+_ALONE = 2.0  # a value without lanes, on top of its operations
+_ACROSS = 15.0  # combining the lanes of an accumulator
+_HEAVY = {
+    **dict.fromkeys(("exp", "erf", "tanh", "sigmoid", "div", "sqrt", "recip", "rsqrt"), 8.0),
+    **dict.fromkeys(("log", "log1p", "expm1", "softplus", "atan", "asin", "acos"), 12.0),
+    **dict.fromkeys(("pow", "sin", "cos", "tan", "sinh", "cosh", "mod", "fmod"), 25.0),
+    "cast": 0.5,
+}
+_ROW_BYTES = 1 << 20  # temporaries that lanes of outer points may need
 _UNKNOWN = 64  # passes assumed of a loop whose extent is symbolic
 _FAR = 1 << 40  # stride assumed of a symbolic stride
 
@@ -97,10 +108,9 @@ def plan(nest: Normal, vector_bytes: int, unroll: int, grain: int) -> Schedule:
     """
     lanes = lanes_for(nest, vector_bytes)
     nest = merge_outers(replace(nest, outers=_by_stride(nest)))
-    vector = _best_outer(nest, lanes)
-    inner, inner_score = _best_inner(nest, lanes)
-    outer_score = _outer_score(nest, vector, lanes) if vector else 0.0
-    if vector and outer_score < inner_score:
+    vector, outer_cost = _best_outer(nest, lanes)
+    inner, inner_cost = _best_inner(nest, lanes)
+    if outer_cost > inner_cost:
         vector = ""
     if vector:
         inner = ("",) * len(nest.steps)
@@ -143,50 +153,75 @@ def _by_stride(nest: Normal) -> tuple[Loop, ...]:
     return tuple(sorted(nest.outers, key=lambda loop: -_stride(stores[-1], loop.var)))
 
 
-def _step_score(step: Step, loop: Loop, lanes: int) -> float:
-    """How well lanes along a loop suit a step: 1 for neighbours, less than 0 for strides."""
-    total = 0.0
+def _points(loop: Loop, lanes: int) -> tuple[int, float]:
+    """(lanes of a loop in use, vectors for each of its passes)."""
+    extent = max(1, estimate(loop.extent))
+    return min(extent, lanes), _round_up(extent, lanes) / lanes / extent
+
+
+def _vector_cost(step: Step, loop: Loop, lanes: int, turned: bool) -> float:
+    """Estimated cycles of one vector of a step's values with lanes along a loop.
+
+    Args:
+        step: The step.
+        loop: The loop.
+        lanes: Lanes of a vector.
+        turned: Loads that jump go through transposed tiles.
+    """
+    used, _ = _points(loop, lanes)
+    total = float(sum(map(_operation_cost, walk(step.expr))))
     offsets = [e.index[0] for e in walk(step.expr) if isinstance(e, Load)]
     for offset in dict.fromkeys(offsets):
-        total += _value(linear(offset).factor(loop.var))
+        near = linear(offset).factor(loop.var) in (0, 1)
+        total += 1.0 if near else 2.5 if turned else _LANE_LOAD * used
     if step.offset is not None:
-        total += 2 * _value(linear(step.offset).factor(loop.var))
-    return total * passes((*step.maps, *step.reduces)) * _filled(loop, lanes)
+        near = linear(step.offset).factor(loop.var) in (0, 1)
+        total += 1.0 if near else _LANE_STORE * used
+    return total
 
 
-def _value(slope: Dim | None) -> float:
-    if slope is None or isinstance(slope, int) is False:
-        return -0.75
-    return 1.0 if slope == 1 else 0.05 if slope == 0 else -0.5
+def _operation_cost(e: Expr) -> float:
+    if not isinstance(e, Call) or e.dtype is DType.I64:
+        return 0.0
+    return _HEAVY.get(e.fn, 0.5)
 
 
-def _filled(loop: Loop, lanes: int) -> float:
-    """The share of lanes that does work."""
-    if not isinstance(loop.extent, int):
-        return 1.0
-    return loop.extent / _round_up(max(1, loop.extent), lanes)
+def _outer_cost(nest: Normal, loop: Loop, lanes: int) -> float:
+    """Cycles for each outer point with lanes along an outer loop."""
+    turned = bool(_across(nest, loop.var))
+    rows = 4 * lanes * sum(count for _, count in nest.rows)
+    if rows > _ROW_BYTES:
+        return float("inf")
+    _, share = _points(loop, lanes)
+    return share * sum(
+        passes((*step.maps, *step.reduces)) * _vector_cost(step, loop, lanes, turned)
+        for step in nest.steps
+    )
 
 
-def _outer_score(nest: Normal, var: str, lanes: int) -> float:
-    loop = next(o for o in nest.outers if o.var == var)
-    return sum(_step_score(step, loop, lanes) for step in nest.steps)
-
-
-def _best_outer(nest: Normal, lanes: int) -> str:
-    scores = [(_outer_score(nest, o.var, lanes), n, o.var) for n, o in enumerate(nest.outers)]
-    best = max(scores, default=(0.0, 0, ""))
-    return best[2] if best[0] > 0 else ""
+def _best_outer(nest: Normal, lanes: int) -> tuple[str, float]:
+    """The best outer loop for lanes, and its cost; of equals the innermost."""
+    costs = [(_outer_cost(nest, o, lanes), -n, o.var) for n, o in enumerate(nest.outers)]
+    best = min(costs, default=(float("inf"), 0, ""))
+    return best[2], best[0]
 
 
 def _best_inner(nest: Normal, lanes: int) -> tuple[tuple[str, ...], float]:
-    """The best loop inside each step, and the sum of their scores."""
+    """The best loop inside each step ("" for none), and the cost of all steps."""
     chosen, total = [], 0.0
     for step in nest.steps:
-        loops = () if step.ordered else (*step.maps, *step.reduces)
-        scores = [(_step_score(step, o, lanes), n, o.var) for n, o in enumerate(loops)]
-        best = max(scores, default=(0.0, 0, ""))
-        chosen.append(best[2] if best[0] > 0 else "")
-        total += max(best[0], 0.0)
+        count = passes((*step.maps, *step.reduces))
+        alone = count * (_ALONE + sum(map(_operation_cost, walk(step.expr))))
+        choices = [(alone, 0, "")]
+        for n, loop in enumerate(() if step.ordered else (*step.maps, *step.reduces)):
+            _, share = _points(loop, lanes)
+            cost = count * share * _vector_cost(step, loop, lanes, turned=False)
+            if loop in step.reduces:
+                cost += _ACROSS * count / max(1, estimate(loop.extent))
+            choices.append((cost, -n, loop.var))
+        best = min(choices)
+        chosen.append(best[2])
+        total += best[0]
     return tuple(chosen), total
 
 
