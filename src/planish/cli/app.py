@@ -6,17 +6,25 @@ from collections.abc import Callable
 
 import typer
 
-from planish.cli import bench, build, cache, compare, demo, doctor, explain, inspect, run
+from planish.cli.bench import bench
+from planish.cli.build import build
+from planish.cli.cache import app as cache
+from planish.cli.compare import compare
+from planish.cli.demo import demo
+from planish.cli.doctor import doctor
+from planish.cli.explain import explain
+from planish.cli.inspect import inspect
+from planish.cli.run import run
 
-VERBS: tuple[tuple[str, Callable[..., None]], ...] = (
-    ("build", build.build),
-    ("run", run.run),
-    ("bench", bench.bench),
-    ("inspect", inspect.inspect),
-    ("explain", explain.explain),
-    ("compare", compare.compare),
-    ("demo", demo.demo),
-    ("doctor", doctor.doctor),
+VERBS: tuple[Callable[..., None], ...] = (
+    build,
+    run,
+    bench,
+    inspect,
+    explain,
+    compare,
+    demo,
+    doctor,
 )
 
 app = typer.Typer(
@@ -41,6 +49,6 @@ def _options(
         raise typer.Exit()
 
 
-for _name, _verb in VERBS:
-    app.command(_name)(_verb)
-app.add_typer(cache.app, name="cache")
+for _verb in VERBS:
+    app.command(_verb.__name__)(_verb)
+app.add_typer(cache, name="cache")

@@ -134,7 +134,7 @@ def tell_figures(terminal: Terminal, figures: dict[str, dict[str, Any]]) -> None
         ("latency p99, ms", lat[0]["p99"], lat[1]["p99"], _times(lat[0]["p99"], lat[1]["p99"])),
         ("accuracy (top-1)", f"{before['accuracy']:.1%}", f"{after['accuracy']:.1%}", None),
         ("memory, activations", *(size_text(m["arena"] + m["scratch"]) for m in memory), None),
-        ("  the same without reuse", *(size_text(r["without_reuse"]) for r in (before, after)), None),
+        ("  without reuse", *(size_text(r["without_reuse"]) for r in (before, after)), None),
         ("memory, weights", *(size_text(m["weights"]) for m in memory), None),
         ("memory, code", *(size_text(m["code"]) for m in memory), None),
         ("build, s", before["build_seconds"], after["build_seconds"], None),

@@ -47,7 +47,8 @@ def spell_out_json(arguments: Sequence[str]) -> list[str]:
     if arguments and arguments[0] == "cache":  # its arguments end in .json themselves
         return [f"{_JSON}=-" if word == _JSON else word for word in arguments]
     made = []
-    for word, after in zip(arguments, [*arguments[1:], "-x"], strict=True):
+    for number, word in enumerate(arguments):
+        after = arguments[number + 1] if number + 1 < len(arguments) else "-q"
         alone = (after.startswith("-") and after != "-") or after.endswith(_NOT_A_REPORT)
         made.append(f"{_JSON}=-" if word == _JSON and alone else word)
     return made
