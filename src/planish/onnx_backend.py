@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
+from planish.base.dtypes import DType
 from planish.base.errors import InputError
 from planish.pipeline import build
 from planish.plan import HostStep
@@ -54,9 +55,12 @@ class PlanishRep(BackendRep):
             if len(given) != len(names):
                 raise InputError(f"expected {len(names)} inputs ({names}), found {len(given)}")
             feeds = dict(zip(names, given, strict=True))
-        made = self.engine.run({name: np.asarray(value) for name, value in feeds.items()})
+        tensors = {tensor.name for tensor in self.engine.inputs if tensor.dtype is not DType.OBJECT}
+        made = self.engine.run(
+            {name: np.asarray(v) if name in tensors else v for name, v in feeds.items()}
+        )
         order = [tensor.name for tensor in self.engine.outputs]
-        return namedtupledict("Outputs", order)(*[made[name] for name in order])  # type: ignore[no-any-return]  # onnx has no types here
+        return namedtupledict("Outputs", order)(*[made[name] for name in order])
 
 
 class PlanishBackend(Backend):

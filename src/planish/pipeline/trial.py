@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from planish.base import knobs
+from planish.base.dtypes import DType
 from planish.base.errors import BuildError, CompileError
 from planish.base.shapes import evaluate
 from planish.graph.graph import Graph
@@ -88,7 +89,8 @@ class Trial:
 
     def race(self, cache: TimingCache) -> dict[Workload, Race]:
         """Find the fastest tactic of each workload."""
-        if self.options.level == 0:
+        inputs = self.assembler.graph.inputs
+        if self.options.level == 0 or any(v.type.shape is None for v in inputs):
             return {w: Race(w, [c.tactics[0]], fixed=True) for w, c in self.found.items()}
         wanted = []
         for workload, found in self.found.items():
@@ -207,6 +209,8 @@ def opt_feeds(plan: Plan) -> dict[str, np.ndarray]:
 
 def _feed(tensor: TensorInfo, opt: dict[str, int], random: np.random.Generator) -> np.ndarray:
     shape = tuple(evaluate(dim, opt) for dim in tensor.shape)
+    if tensor.dtype is DType.STRING:
+        return np.full(shape, "", object)
     if tensor.dtype.is_float:
         return random.standard_normal(shape).astype(tensor.dtype.numpy)
     return random.integers(0, 2, shape).astype(tensor.dtype.numpy)

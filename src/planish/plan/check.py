@@ -16,6 +16,7 @@ from planish.plan.records import HostStep, HostTensor, NativeStep, Plan, Ref, St
 
 _SYMBOL = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]{0,254}")
 _MOST_AXES = 64  # NumPy's limit
+_LOOSE_KINDS = ("heap", "input", "output")
 
 
 def check_plan(plan: Plan, origin: str = "plan") -> None:
@@ -65,8 +66,6 @@ def _check_interface(plan: Plan) -> set[str]:
 
 
 def _check_tensor(where: str, tensor: TensorInfo) -> None:
-    if tensor.dtype is DType.STRING:
-        raise _Broken(f"{where}: text is no element type of a plan")
     _check_shape(where, tensor.shape)
 
 
@@ -115,6 +114,9 @@ def _check_step(plan: Plan, where: str, step: Step, known: set[str]) -> set[str]
     for number, ref in enumerate(step.args):
         if ref is not None:
             _check_ref(plan, f"{where}.args[{number}]", ref, known)
+            tensors = {"input": plan.inputs, "output": plan.outputs}.get(ref.kind)
+            if tensors is not None and tensors[ref.number].dtype in (DType.STRING, DType.OBJECT):
+                raise _Broken(f"{where}.args[{number}]: native code takes no text and no objects")
     return set()
 
 
@@ -136,10 +138,8 @@ def _check_host(plan: Plan, where: str, step: HostStep, known: set[str]) -> set[
 
 
 def _check_operand(plan: Plan, where: str, operand: HostTensor, known: set[str]) -> None:
-    if operand.dtype is DType.STRING:
-        raise _Broken(f"{where}: text is no element type of a plan")
-    if operand.shape is None and operand.ref.kind != "heap":
-        raise _Broken(f"{where}: a tensor of unknown rank must lie on the heap")
+    if operand.loose and operand.ref.kind not in _LOOSE_KINDS:
+        raise _Broken(f"{where}: a loose operand cannot lie in {operand.ref.kind!r}")
     _check_shape(where, operand.shape or ())
     _known(where, operand.shape or (), known)
     _check_ref(plan, where, operand.ref, known)

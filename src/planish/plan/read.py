@@ -182,7 +182,7 @@ def _weight(field: Field, section: memoryview) -> np.ndarray:
     count = 1
     for extent in shape:
         count *= extent
-    if dtype is DType.STRING or offset % WEIGHT_ALIGN or len(shape) > 64:
+    if dtype in (DType.STRING, DType.OBJECT) or offset % WEIGHT_ALIGN or len(shape) > 64:
         field.wrong(f"a weight at a multiple of {WEIGHT_ALIGN}")
     if offset + count * dtype.size > len(section):
         field.wrong(f"a weight inside a section of {len(section)} bytes")

@@ -19,8 +19,8 @@ class TensorInfo:
 
     Attributes:
         name: The model's name for it.
-        dtype: Element type.
-        shape: Shape; symbolic dims are named as in the model.
+        dtype: Element type; OBJECT for what is no tensor (a sequence, an optional value, a map).
+        shape: Shape; symbolic dims are named as in the model. () for an OBJECT.
     """
 
     name: str
@@ -118,14 +118,19 @@ class HostTensor:
     """An operand of a host step: where it lies and how it is typed. Always dense, row-major.
 
     `shape` may hold symbols that this very step defines (outputs whose size depends on data): the
-    runtime binds them from what the step gave. A `shape` of None (the rank is not known) is for
-    tensors that only host steps touch; `ref` is then a heap buffer of size 0, which stands for the
-    tensor and gives it no memory.
+    runtime binds them from what the step gave. A loose operand is one that only host steps touch:
+    of unknown rank (`shape` None), text, or no tensor at all; `ref` is then an input, an output or
+    a heap buffer of size 0, which stands for the value and gives it no memory.
     """
 
     ref: Ref
     dtype: DType
     shape: Shape | None
+
+    @property
+    def loose(self) -> bool:
+        """True for a value that is handed on as an object and has no memory in the plan."""
+        return self.shape is None or self.dtype in (DType.STRING, DType.OBJECT)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _weight(number: int, data: np.ndarray, weights: Blob) -> dict[str, Any]:
         dtype = DType.from_numpy(data.dtype)
     except KeyError:
         raise PlanFileError(f"weights[{number}]: {data.dtype} is no element type") from None
-    if dtype is DType.STRING:
+    if dtype in (DType.STRING, DType.OBJECT):
         raise PlanFileError(f"weights[{number}]: text cannot be a weight of a plan")
     offset, _ = weights.add(data)
     return {"dtype": dtype.value, "shape": list(data.shape), "offset": offset}

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from planish.base import knobs
+from planish.base.dtypes import DType
 from planish.base.errors import EngineClosedError, PlanFileError
 from planish.base.shapes import Shape, symbols_of
 from planish.plan.records import Plan, Ref
 from planish.runtime.address import address_of
 from planish.runtime.buffers import Pages, heap_array, padded
-from planish.runtime.host import HostCall
-from planish.runtime.interface import Shapes, new_output
+from planish.runtime.host import HostCall, Place
+from planish.runtime.interface import LOOSE, Shapes, new_output
 from planish.runtime.profile import Trace
 from planish.runtime.schedule import Bound, Places, Segment, size_of
 from planish.runtime.workers import Team
@@ -56,7 +57,7 @@ class _Run:
     outputs: list[np.ndarray | None]
     given: list[np.ndarray | None]
     heap: dict[int, np.ndarray] = field(default_factory=dict)  # bytes, this run's sizes
-    loose: dict[int, np.ndarray] = field(default_factory=dict)  # tensors of unknown rank
+    loose: dict[Place, Any] = field(default_factory=dict)  # values without memory in the plan
 
 
 class Context:
@@ -247,6 +248,10 @@ class Context:
     ) -> dict[str, np.ndarray]:
         given = self._interface.given_outputs(outputs, arrays)
         run = _Run(dict(binding.env), arrays, [None] * len(given), given)
+        for number, tensor in enumerate(self._interface.inputs):
+            if tensor.dtype in LOOSE:
+                value = arrays[number]
+                run.loose["input", number] = value[()] if tensor.dtype is DType.OBJECT else value
         for number, part in enumerate(self._parts):
             if isinstance(part, HostCall):
                 begin = time.perf_counter_ns()
@@ -255,8 +260,12 @@ class Context:
                     self._trace.host(part.number, begin, time.perf_counter_ns())
             else:
                 self._run_segment(number, part, run)
-        made = {name: self._output(n, run) for n, name in enumerate(self._names)}
-        self._heap_peak = max(self._heap_peak, sum(b.nbytes for b in run.loose.values()))
+        made: dict[str, Any] = {
+            name: run.loose.get(("output", n)) if t.dtype in LOOSE else self._output(n, run)
+            for n, (name, t) in enumerate(zip(self._names, self._interface.outputs, strict=True))
+        }
+        loose = sum(v.nbytes for v in run.loose.values() if isinstance(v, np.ndarray))
+        self._heap_peak = max(self._heap_peak, loose)
         return made
 
     def _run_segment(self, number: int, segment: Segment, run: _Run) -> None:
@@ -291,11 +300,11 @@ class Context:
 
         results = call.compute(run.env, memory, run.loose)
         for operand, value in results:
-            if operand.shape is not None:
+            if operand.shape is not None and operand.dtype is not DType.OBJECT:
                 call.define(operand, value, run.env)
         for operand, value in results:
-            if operand.shape is None:
-                run.loose[operand.ref.number] = value
+            if operand.loose:
+                run.loose[operand.ref.kind, operand.ref.number] = value
             else:
                 np.copyto(call.operand(operand, run.env, memory), value)
 

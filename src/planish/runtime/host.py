@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from planish.base.dtypes import DType
 from planish.base.errors import PlanFileError, PlanishError
 from planish.plan.records import HostStep, HostTensor, Ref
 from planish.runtime.interface import name_of
 from planish.runtime.schedule import size_of
 
+Place = tuple[str, int]  # (kind, number) of a reference
 Memory = Callable[[Ref], np.ndarray]  # the bytes from a reference to the end of its memory
 
 
@@ -34,19 +36,19 @@ class HostCall:
         self._names: list[str] = []
 
     def compute(
-        self, env: Mapping[str, int], memory: Memory, loose: Mapping[int, np.ndarray]
-    ) -> list[tuple[HostTensor, np.ndarray]]:
+        self, env: Mapping[str, int], memory: Memory, loose: Mapping[Place, Any]
+    ) -> list[tuple[HostTensor, Any]]:
         """Run the operator; gives each output with where the plan wants it.
 
         Args:
             env: Values of the symbols known so far.
             memory: Where references point to.
-            loose: Tensors of unknown rank, by heap buffer.
+            loose: Values of loose operands.
 
         Raises:
             PlanishError: The operator refused its operands; names the node.
         """
-        feeds: dict[str, np.ndarray] = {}
+        feeds: dict[str, Any] = {}
         self._load()
         operands = [operand for operand in self.step.inputs if operand is not None]
         if len(operands) != len(self._names):
@@ -55,8 +57,13 @@ class HostCall:
                 f"{len(operands)}"
             )
         for name, operand in zip(self._names, operands, strict=True):
-            if operand.shape is None:
-                feeds[name] = loose[operand.ref.number]
+            if operand.loose:
+                place = (operand.ref.kind, operand.ref.number)
+                if place not in loose:
+                    raise PlanFileError(
+                        f"{self._who()}: no step before makes {place[0]} {place[1]}"
+                    )
+                feeds[name] = loose[place]
             else:
                 feeds[name] = self.operand(operand, env, memory)
         try:
@@ -127,7 +134,11 @@ class HostCall:
         except Exception as error:  # a model that is no model may fail in any way
             raise self._failed(error) from error
 
-    def _result(self, number: int, operand: HostTensor, value: Any) -> np.ndarray:
+    def _result(self, number: int, operand: HostTensor, value: Any) -> Any:
+        if operand.dtype is DType.OBJECT:
+            return value
+        if operand.dtype is DType.STRING and isinstance(value, np.ndarray):
+            return value.astype(object)
         if not isinstance(value, np.ndarray | np.generic):
             raise PlanishError(
                 f"{self._who()}: output {number} is a {type(value).__name__}, not a tensor"

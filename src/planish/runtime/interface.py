@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from planish.base.dtypes import DType
 from planish.base.errors import InputError, PlanishError, ShapeError
 from planish.base.shapes import Dim, Shape, Sym, symbol, symbols_of
 from planish.plan.records import Plan, TensorInfo
 from planish.runtime.address import address_of
 from planish.runtime.schedule import size_of
+
+LOOSE = (DType.STRING, DType.OBJECT)  # what only host steps touch, and the plan has no memory for
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -31,6 +34,7 @@ class Interface:
         self.outputs = plan.outputs
         self.profiles = plan.profiles
         self._takes = tuple((tensor.name, tensor.dtype.numpy) for tensor in plan.inputs)
+        self._loose = {t.name: t.dtype for t in plan.inputs if t.dtype in LOOSE}
         self._order = {tensor.name: n for n, tensor in enumerate(plan.outputs)}
 
     # ---- inputs ---------------------------------------------------------------------------------
@@ -44,9 +48,13 @@ class Interface:
             InputError: One is missing, unknown, or not an array of the right dtype.
         """
         taken = []
+        loose = self._loose
         try:
             for name, dtype in self._takes:
                 array = feeds[name]
+                if dtype.kind == "O":
+                    taken.append(_as_object(name, array, loose[name]))
+                    continue
                 if type(array) is not np.ndarray:
                     array = _as_array(array, f"input {name!r}")
                 if array.dtype != dtype:
@@ -181,6 +189,8 @@ class Interface:
             number = self._order[name]
             if isinstance(value, np.generic):
                 raise InputError(f"output {name!r}: expected a buffer, found a NumPy scalar")
+            if self.outputs[number].dtype in LOOSE:
+                raise InputError(f"output {name!r} is text or no tensor, so it takes no buffer")
             array = _as_array(value, f"output {name!r}")
             _check_buffer(name, array, self.outputs[number])
             begin = address_of(array)
@@ -249,6 +259,21 @@ def _check_buffer(name: str, array: np.ndarray, tensor: TensorInfo) -> None:
     ):
         if not good:
             raise InputError(f"output {name!r}: expected a buffer that is {what}")
+
+
+def _as_object(name: str, value: Any, dtype: DType) -> np.ndarray:
+    """Text as an array of objects; anything else in a box, so that it has a shape."""
+    if dtype is DType.OBJECT:
+        box = np.empty((), object)
+        box[()] = value
+        return box
+    array = np.asarray(value)
+    if array.dtype.kind not in "OUT":
+        raise InputError(
+            f"input {name!r}: expected text, found {array.dtype}",
+            hint="pass an array of str objects",
+        )
+    return np.array(array, dtype=object, order="C")
 
 
 def _as_array(value: Any, where: str) -> np.ndarray:
