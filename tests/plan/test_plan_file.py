@@ -392,7 +392,7 @@ _RULES: list[tuple[dict[str, Any], str]] = [
     ({"heap": (HeapBuffer(symbol("Q")), HeapBuffer(0))}, "'Q'"),
     ({"steps": full_plan().steps[::2]}, "nothing gives the value"),
     ({"steps": (*full_plan().steps, full_plan().steps[0])}, "group 0 is in two places"),
-    ({"inputs": (TensorInfo("s", DType.STRING, (symbol("N"),)),)}, "takes no text"),
+    ({"inputs": (TensorInfo("s", DType.STRING, (N, H)),)}, "takes no text"),
 ]
 
 

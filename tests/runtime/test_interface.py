@@ -187,7 +187,7 @@ def test_buffers_that_overlap(engine: Engine) -> None:
 def test_every_dtype_goes_through() -> None:
     """The boundary takes and gives them all."""
     for dtype in DType:
-        if dtype is DType.STRING:
+        if dtype in (DType.STRING, DType.OBJECT):
             continue
         plan = dataclasses.replace(
             tiny.static_plan((3,)),
