@@ -63,7 +63,7 @@ def test_comparison(
 def test_integers_must_be_equal_and_kinds_the_same() -> None:
     a = np.array([1, 2], np.int64)
     assert compare_outputs({"y": a}, {"y": a.copy()})[0].passed
-    assert not compare_outputs({"y": a}, {"y": a + [0, 1]}, 1.0)[0].passed
+    assert not compare_outputs({"y": a}, {"y": a + np.array([0, 1])}, 1.0)[0].passed
     for other in (a.astype(np.int32), a[None], a.astype(np.float32)):
         assert not compare_outputs({"y": a}, {"y": other})[0].passed
     texts = np.array(["a"], object)

@@ -1,5 +1,6 @@
 """The debug dial: numbered dumps, printed levels, checks after each pass, unoptimised builds."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,27 @@ def test_dumps_are_numbered_one_a_stage(tmp_path: Path, monkeypatch: pytest.Monk
     assert "Conv + Relu" in texts["layers"]
     assert "conv f32" in texts["steps"] and "define" in texts["source"]
     assert texts["plan"] == plan_text(plan, times=True)
-    assert "cpu." in texts["tactics"] and "steps" in texts["memory"]
+    assert "cpu." in texts["tactics"] and texts["memory"] == "(no buffers)\n"
+
+
+def test_the_arena_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = [
+        helper.make_node("MaxPool", [a], [b], name=b, kernel_shape=[2, 2])
+        for a, b in (("x", "p"), ("p", "q"), ("q", "y"))
+    ]
+    graph = helper.make_graph(
+        pools,
+        "pools",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 5, 5])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    monkeypatch.setenv("PLANISH_DUMP", str(tmp_path))
+    plan = build(made, level=0)
+    (drawing,) = [path.read_text() for path in tmp_path.glob("*-memory.txt")]
+    # 2·7·7 and 2·6·6 floats, alive together when the second is made from the first.
+    assert "p: 392 at" in drawing and "q: 288 at" in drawing
+    assert plan.arena >= 392 + 288
 
 
 def test_levels_print_more_and_more(
@@ -70,7 +91,7 @@ def test_levels_print_more_and_more(
         build(model(), level=0)
         printed.append(capsys.readouterr().err)
     assert printed[0] == ""
-    assert [len(a) < len(b) for a, b in zip(printed, printed[1:], strict=False)] == [True] * 6
+    assert [len(a) < len(b) for a, b in pairwise(printed)] == [True] * 6
     assert "planish: import: 4 nodes" in printed[1] and "plan dial" in printed[2]
     assert "define" not in printed[3] and "define" in printed[4]
     assert "graph dial" in printed[5] and ".text" in printed[6]
