@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from trial import random_inputs
@@ -125,10 +126,13 @@ def _finished(
         expr, needed = EPILOGUES[epilogue](output, channel, len(inputs) + len(extra))
         extra += needed
         exprs.append(expr)
+    results = [
+        replace(output, dtype=expr.dtype) for output, expr in zip(outputs, exprs, strict=True)
+    ]
     return Workload(
         op=op,
         inputs=(*inputs, *extra),
-        outputs=outputs,
+        outputs=tuple(results),
         attrs=attrs,
         epilogue=() if epilogue == "none" else tuple(exprs),
         threads=2,
@@ -206,6 +210,18 @@ def _pixel_mask(output: Operand, channel: int, number: int) -> tuple[Expr, list[
     return call("select", odd, ACC, const(0, DType.F32)), []
 
 
+def _positive(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    """Another type of result."""
+    total, extra = _bias(output, channel, number)
+    return call("gt", total, const(0, DType.F32)), extra
+
+
+def _half(output: Operand, channel: int, number: int) -> tuple[Expr, list[Operand]]:
+    """A narrower type of result."""
+    total, extra = _bias(output, channel, number)
+    return call("cast", total, dtype=DType.F16), extra
+
+
 EPILOGUES = {
     "none": lambda output, channel, number: (ACC, []),
     "bias": _bias,
@@ -216,6 +232,8 @@ EPILOGUES = {
     "pixel_scale": _pixel_scale,
     "masked": _masked,
     "pixel_mask": _pixel_mask,
+    "positive": _positive,
+    "half": _half,
 }
 
 
@@ -235,7 +253,8 @@ def require_right(
         first = run_kernel(kernel, workload, config, target, inputs, sizes, threads=1)
         for got, expected in zip(first, want, strict=True):
             error = largest_error(got, expected)
-            assert error < 1e-5, f"{config_text(config)}: off by {error}"
+            limit = 1e-5 if expected.dtype.itemsize != 2 else 1e-3
+            assert error < limit, f"{config_text(config)}: off by {error}"
         for threads in (2, 3):
             again = run_kernel(kernel, workload, config, target, inputs, sizes, threads=threads)
             for a, b in zip(first, again, strict=True):

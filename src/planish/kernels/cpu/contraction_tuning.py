@@ -39,7 +39,7 @@ _SOON = 200  # tiles until the next block of weights, for it to be fetched ahead
 _UNIT_CYCLES = 3000  # work of a unit that makes its own cost small
 _HERTZ = 3e9
 _LATENCY = 4  # cycles until an FMA's result can be added to
-_L2_BYTES, _L3_BYTES, _MEMORY_BYTES = 32.0, 12.0, 6.0  # a cycle and core
+_L2_BYTES, _L3_BYTES, _MEMORY_BYTES = 24.0, 12.0, 6.0  # a cycle and core
 # FMAs a cycle, where it is not two: LLVM CPU and vector bytes.
 _FMA_RATE = {("znver4", 64): 1.0}
 
@@ -184,7 +184,7 @@ def cost_of(problem: Contraction, shape: Shape, target: CpuTarget) -> float:
     share = math.ceil(units / target.threads) / units
     moved = _traffic(problem, shape, target, len(blocks)) * share * _rate(target)
     busy = cycles * share
-    return (max(busy, moved) + 0.05 * min(busy, moved)) / _HERTZ
+    return (max(busy, moved) + 0.15 * min(busy, moved)) / _HERTZ
 
 
 def _rate(target: CpuTarget) -> float:

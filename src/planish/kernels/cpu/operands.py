@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planish.base.dtypes import DType
 from planish.base.shapes import is_static
+from planish.kernels.cpu.epilogue import accumulator_dtype
 from planish.kernels.workload import Workload
 
 
@@ -12,8 +13,10 @@ def refuse_operands(w: Workload) -> str | None:
 
     Any strides are taken. Symbolic sizes may stand in the batch and pixel axes.
     """
-    if any(operand.dtype is not DType.F32 for operand in (*w.inputs[:2], *w.outputs)):
-        return "an operand or an output is not f32"
+    if any(operand.dtype is not DType.F32 for operand in w.inputs[:2]):
+        return "an operand is not f32"
+    if any(accumulator_dtype(w, n) is not DType.F32 for n in range(len(w.outputs))):
+        return "the sums are not f32"
     if not w.inputs[1].const:
         return "the weights are not constant, so they cannot be packed"
     channel_axis = 1 if w.op == "conv" else len(w.outputs[0].shape) - 1

@@ -90,7 +90,8 @@ class TileStore:
 
     def fetch(self) -> None:
         """Ask for the cache lines that the end of the tile will read and write."""
-        places = [(self.frame.outputs[self.output], self.problem.outputs[self.output], 4, True)]
+        size = self.problem.workload.outputs[self.output].dtype.size
+        places = [(self.frame.outputs[self.output], self.problem.outputs[self.output], size, True)]
         for load, access in self.epilogue.fetched:
             if any(step != 0 for step in access.steps):
                 places.append((self.frame.inputs[load.tensor], access, load.dtype.size, False))
