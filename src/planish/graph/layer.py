@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from planish.graph.graph import Graph, Node, Value, read_values
 
 
-@dataclass
+@dataclass(eq=False)
 class Layer:
-    """An anchor with what is fused before and after it.
+    """An anchor with what is fused before and after it. Compared by identity.
 
     Attributes:
         kind: How it is lowered: an anchor's workload op ("conv", "matmul", …), "loop" (pointwise,

@@ -1,8 +1,8 @@
 """Vertical fusion: nodes are grouped into layers, each of which runs as one kernel.
 
-    Conv ─ Mul ─ Add ─ Relu ─ Add(skip) ─ Relu       becomes   [Conv + Mul + Add + Relu + Add + Relu]
-    Mul ─ Add ─ Softmax                               becomes   [Mul + Add + Softmax]
-    Sub ─ Pow ─ Div                                   becomes   [Sub + Pow + Div]
+    Conv ─ Mul ─ Add ─ Relu ─ Add(skip)       becomes   [Conv + Mul + Add + Relu + Add]
+    Mul ─ Add ─ Softmax                       becomes   [Mul + Add + Softmax]
+    Sub ─ Pow ─ Div                           becomes   [Sub + Pow + Div]
 
 An anchor (a contraction, a reduction or a nest) absorbs the pointwise nodes behind it as its
 epilogue, as long as the group has one result and nothing in it waits for the group's own result. A
@@ -30,6 +30,7 @@ VIEWS = frozenset(
      "Expand")
 )  # fmt: skip
 _MAX_REGION = 40  # nodes in an epilogue
+_MAX_REACH = 400  # nodes in between that belong to other layers
 _MAX_TREE = 160  # expression nodes of a region, shared parts counted for each use
 _COSTLY = frozenset(
     ("exp", "log", "log1p", "expm1", "erf", "tanh", "sigmoid", "softplus", "pow", "sin", "cos",
@@ -76,10 +77,14 @@ class _Grouping:
     # ---- the three steps ------------------------------------------------------------------------
 
     def anchors(self) -> None:
-        """Contractions take their epilogues first: there the tile is in registers. Of two anchors
-        the later one chooses first, so that a residual add joins the branch computed last.
+        """Contractions take their epilogues first: there the tile is in registers.
+
+        Of two anchors the deeper one chooses first, so that a residual add joins the long branch:
+        the short one may then run together with its siblings (see merge_siblings).
         """
-        kinds = [(node, self._anchor_kind(node)) for node in reversed(self.graph.nodes)]
+        depth = self._depths()
+        order = sorted(self.graph.nodes, key=lambda n: (depth[n], self.position[id(n)]))
+        kinds = [(node, self._anchor_kind(node)) for node in reversed(order)]
         loops: list[Layer] = []
         for wanted in (False, True):
             for node, kind in kinds:
@@ -90,6 +95,14 @@ class _Grouping:
         for layer in loops:
             layer.nodes = [*self._prologue(layer.anchor), *layer.nodes]
             self._put(layer)
+
+    def _depths(self) -> dict[Node, int]:
+        """The longest way from the inputs of the graph to each node."""
+        depth: dict[Node, int] = {}
+        for node in self.graph.nodes:
+            makers = (value.producer for value in read_values(node))
+            depth[node] = 1 + max((depth.get(m, 0) for m in makers if m is not None), default=0)
+        return depth
 
     def loops(self) -> None:
         """What is left of the pointwise nodes, each with its producers."""
@@ -129,8 +142,9 @@ class _Grouping:
         region: list[Node] = []
         best = 0
         waiting = set(map(id, self.graph.users(start)))
-        for node in self.graph.nodes[self.position[id(anchor)] + 1 :]:
-            if len(region) >= _MAX_REGION or not waiting:
+        first = last = self.position[id(anchor)] + 1
+        for place, node in enumerate(self.graph.nodes[first:], first):
+            if len(region) >= _MAX_REGION or not waiting or place - last > _MAX_REACH:
                 break
             reads = read_values(node)
             if not any(id(v) in after for v in reads):
@@ -143,6 +157,7 @@ class _Grouping:
             if not fits or node.output.shape != start.shape:
                 continue
             region.append(node)
+            last = place
             inside[node.output] = None
             waiting |= set(map(id, self.graph.users(node.output)))
             if self._exits(inside, [anchor, *region]) == [node.output]:
