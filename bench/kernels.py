@@ -1,7 +1,7 @@
 """Times contraction kernels on the layers of known networks, as a share of the core's FMA peak.
 
     python bench/kernels.py resnet50                     every config of every layer, best one shown
-    python bench/kernels.py resnet50 --layer 3x3 --all   every config of the layers whose text matches
+    python bench/kernels.py resnet50 --layer 3x3 --all   every config of the layers that match
     python bench/kernels.py bert --threads 2 --isa avx2 --cold
 
 Each timing is interleaved with a loop of register-only FMAs on the same workers, so that what else
@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planish.base.dtypes import DType
-from planish.base.expr import Load, Temp, Var, call, const
+from planish.base.expr import Expr, Load, Temp, Var, call, const
 from planish.base.shapes import evaluate
 from planish.kernels.catalogue import KERNELS
 from planish.kernels.kernel import Config, Kernel, config_text
@@ -31,29 +31,31 @@ from planish.targets.cpu import CpuTarget, compile_object, host_target
 from planish.targets.ir import Module, real, vector
 from planish.targets.link import Library
 
-# conv: input NxCxspatial, weights OxCxkernel; matmul: a x b. `x9` counts the layer's occurrences.
+# conv: input NxCxspatial, weights OxCxkernel; matmul: a x b. `add` adds a residual; `x9` counts the
+# layer's occurrences.
 NETWORKS = {
     "resnet50": """
         conv 1x3x224x224 64x3x7x7 stride=2 pad=3 nchw
         conv 1x64x3136 64x64x1
         conv 1x64x56x56 64x64x3x3 pad=1 x3
-        conv 1x64x3136 256x64x1 x4
+        conv 1x64x3136 256x64x1
+        conv 1x64x3136 256x64x1 add x3
         conv 1x256x3136 64x256x1 x2
         conv 1x256x3136 128x256x1
         conv 1x128x56x56 128x128x3x3 stride=2 pad=1
-        conv 1x128x784 512x128x1 x4
+        conv 1x128x784 512x128x1 add x4
         conv 1x256x56x56 512x256x1x1 stride=2
         conv 1x512x784 128x512x1 x3
         conv 1x128x28x28 128x128x3x3 pad=1 x3
         conv 1x512x784 256x512x1
         conv 1x256x28x28 256x256x3x3 stride=2 pad=1
-        conv 1x256x196 1024x256x1 x6
+        conv 1x256x196 1024x256x1 add x6
         conv 1x512x28x28 1024x512x1x1 stride=2
         conv 1x1024x196 256x1024x1 x5
         conv 1x256x14x14 256x256x3x3 pad=1 x5
         conv 1x1024x196 512x1024x1
         conv 1x512x14x14 512x512x3x3 stride=2 pad=1
-        conv 1x512x49 2048x512x1 x3
+        conv 1x512x49 2048x512x1 add x3
         conv 1x1024x14x14 2048x1024x1x1 stride=2
         conv 1x2048x49 512x2048x1 x2
         conv 1x512x7x7 512x512x3x3 pad=1 x2
@@ -165,19 +167,28 @@ def parse_layer(text: str) -> Layer:
     channel = 1 if op == "conv" else len(outputs[0]) - 1
     x = Operand(DType.F32, a, dense_strides(a) if "nchw" in rest else channels_last_strides(a))
     biases = [Operand(DType.F32, (o[channel],), (1,), True) for o in outputs]
+    layouts = [Operand(DType.F32, o, channels_last_strides(o)) for o in outputs]
+    added = layouts if "add" in rest else []
     workload = Workload(
         op=op,
-        inputs=(x, Operand(DType.F32, b, dense_strides(b), True), *biases),
-        outputs=tuple(Operand(DType.F32, o, channels_last_strides(o)) for o in outputs),
+        inputs=(x, Operand(DType.F32, b, dense_strides(b), True), *biases, *added),
+        outputs=tuple(layouts),
         attrs=attrs,
-        epilogue=tuple(_bias_relu(2 + n, channel) for n in range(len(outputs))),
+        epilogue=tuple(
+            _epilogue(2 + n, channel, 2 + len(outputs) + n if added else 0, len(o))
+            for n, o in enumerate(outputs)
+        ),
     )
     return Layer(text.strip(), workload, flops, count)
 
 
-def _bias_relu(operand: int, channel: int):
-    bias = Load(operand, (Var(f"o{channel}"),), DType.F32)
-    total = call("add", Temp(0, (), DType.F32), bias)
+def _epilogue(bias: int, channel: int, added: int, rank: int) -> Expr:
+    """relu(acc + bias [+ operand `added`])."""
+    total = Temp(0, (), DType.F32)
+    total = call("add", total, Load(bias, (Var(f"o{channel}"),), DType.F32))
+    if added:
+        index = tuple(Var(f"o{axis}") for axis in range(rank))
+        total = call("add", total, Load(added, index, DType.F32))
     return call("max", total, const(0, DType.F32))
 
 
