@@ -6,9 +6,12 @@
     x ─ T ─ Pad | Slice | Split | Softmax        likewise
     x ─ T ─┐                                     x ─┐
     s ─ T ─┴ Mul (s broadcast)         becomes   s ─┴ Mul ─ T
+    MatMul ─ T ─┐                                MatMul ─┐
+              z ─┴ Add                 becomes   z ─ T⁻¹ ─┴ Add ─ T
 
 T are transposes by one permutation. With sink_views and join_views, the transposes of a network
-that was exported channels last sink until they meet their inverses.
+that was exported channels last sink until they meet their inverses. The last line lets a product
+take a residual sum into its epilogue: the transpose of z is a view.
 
 Not handled: axes that are computed; pools and resizes, which have their channels first.
 """
@@ -16,6 +19,7 @@ Not handled: axes that are computed; pools and resizes, which have their channel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +32,7 @@ from planish.passes.rewrite import Pass
 from planish.passes.sink_views import movable_chain
 
 Perm = tuple[int, ...]
+_DEPTH = 16  # pointwise nodes looked through to find a product
 
 
 def find(graph: Graph) -> Iterator[Patch]:
@@ -36,7 +41,10 @@ def find(graph: Graph) -> Iterator[Patch]:
         if not graph.holds(node) or not known_rank(*node.inputs, *node.outputs):
             continue
         rule = _RULES.get(node.op) or (_reduce if node.op.startswith("Reduce") else None)
-        patch = _broadcast(graph, node) if rule is None else _one_input(graph, node, rule)
+        if rule is not None:
+            patch = _one_input(graph, node, rule)
+        else:
+            patch = _broadcast(graph, node) or _residual(graph, node)
         if patch is not None:
             yield patch
 
@@ -190,6 +198,44 @@ def _broadcast(graph: Graph, node: Node) -> Patch | None:
     inputs = [None if v is None else _turned_back(graph, v, perm) for v in node.inputs]
     views = [v.producer for v in data if v.producer is not None]
     return _patch(graph, node, inputs, Moved((), dict(node.attrs), [perm]), views)
+
+
+def _residual(graph: Graph, node: Node) -> Patch | None:
+    """A sum of a transposed product with something else."""
+    data = [v for v in node.inputs if v is not None]
+    if len(data) != 2 or any(v.is_const or v.shape != node.output.shape for v in data):
+        return None
+    for turned, other in (data, reversed(data)):
+        perm = _perm_above(graph, turned)
+        if perm is None or graph.only_user(turned) is not node or not is_pointwise(node):
+            continue
+        if not _is_product(graph, _source(turned)) or _is_product(graph, other):
+            continue
+        back = tuple(int(axis) for axis in np.argsort(perm))
+        shape = tuple(other.shape[axis] for axis in back)
+        view = Value(graph.fresh(other.name), TensorType(other.dtype, shape))
+        first = turned.producer
+        assert first is not None
+        inverse = Node("Transpose", [other], [view], {"perm": back}, name=f"{first.name}.back",
+                       origin=origins(first))  # fmt: skip
+        inputs: list[Value | None] = [_source(turned), view]
+        inputs = inputs if node.inputs[0] is turned else inputs[::-1]
+        patch = _patch(graph, node, inputs, Moved((), dict(node.attrs), [perm]), [first])
+        return replace(patch, add=(inverse, *patch.add))
+    return None
+
+
+def _is_product(graph: Graph, value: Value) -> bool:
+    """Whether a value is a matrix product with pointwise nodes behind it."""
+    for _ in range(_DEPTH):
+        node = value.producer
+        if node is None or node.op == "MatMul":
+            return node is not None
+        data = [v for v in node.inputs if v is not None and not v.is_const]
+        if len(data) != 1 or not is_pointwise(node):
+            return False
+        value = data[0]
+    return False
 
 
 def _turned_back(graph: Graph, value: Value, perm: Perm) -> Value:

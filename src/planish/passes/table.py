@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planish.passes import (
+    distribute_pointwise,
     expand_operators,
     fold_constants,
     fold_expands,
@@ -34,6 +35,7 @@ _NOOPS = (
     simplify_concats.PASS,
 )
 _CONSTANTS = (fold_constants.PASS, inline_branches.PASS, fold_sizes.PASS, fold_expands.PASS)
+_SINKING = (sink_views.PASS, sink_transposes.PASS, distribute_pointwise.PASS)
 
 PASSES: tuple[Pass, ...] = (
     remove_dead.PASS,
@@ -49,8 +51,9 @@ PASSES: tuple[Pass, ...] = (
     fuse_activations.PASS,
     fuse_attention.PASS,
     fold_pads.PASS,
-    sink_views.PASS,
-    sink_transposes.PASS,
+    *_SINKING,
+    *_NOOPS,
+    *_SINKING,
     *_NOOPS,
     fold_constants.PASS,
     fold_scales.PASS,
