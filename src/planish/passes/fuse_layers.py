@@ -187,7 +187,7 @@ class _Grouping:
             if maker is None or not self._free(maker) or not self._is_pointwise(maker):
                 continue
             user = self.graph.only_user(value)
-            if user is None or (user is not anchor and user not in taken):
+            if user is None or maker in taken or (user is not anchor and user not in taken):
                 continue
             if op.nest is not None and (self._is_costly(maker) or len(taken) >= 3):
                 continue
