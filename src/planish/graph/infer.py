@@ -64,8 +64,14 @@ def infer_types(graph: Graph, nodes: Iterable[Node] | None = None) -> None:
 
 
 def settle(value: Value, result: Result) -> None:
-    """Give a value its type; what the operator cannot tell, the model may have stated before."""
-    stated, shape = value.type.shape, result.shape
+    """Give a value its type and contents."""
+    value.type = settled_type(value.type, result)
+    value.dims = result.dims
+
+
+def settled_type(known: TensorType, result: Result) -> TensorType:
+    """The type of a result; what the operator cannot tell, the model may have stated before."""
+    stated, shape = known.shape, result.shape
     if shape is None:
         shape = stated
     elif stated is not None and len(stated) == len(shape):
@@ -74,8 +80,7 @@ def settle(value: Value, result: Result) -> None:
             else d
             for d, s in zip(shape, stated, strict=True)
         )  # fmt: skip
-    value.type = TensorType(result.dtype, shape)
-    value.dims = result.dims
+    return TensorType(result.dtype, shape)
 
 
 def results_of(node: Node) -> list[Result]:

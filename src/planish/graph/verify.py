@@ -9,7 +9,7 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.base.errors import PlanishError, VerifyError
 from planish.graph.graph import Graph, Node, TensorType, Value, read_values
-from planish.graph.infer import results_of
+from planish.graph.infer import results_of, settled_type
 
 
 def verify(graph: Graph, *, types: bool = True) -> None:
@@ -100,7 +100,7 @@ def _types(node: Node) -> Iterator[str]:
     for value, result in zip(node.outputs, results, strict=False):
         if value is None:
             continue
-        kind = TensorType(result.dtype, result.shape)
+        kind = settled_type(value.type, result)
         if kind != value.type:
             yield f"{value.name!r} has type {value.type}, {node!r} gives {kind}"
         elif value.dims != result.dims:

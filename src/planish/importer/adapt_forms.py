@@ -134,6 +134,14 @@ def one_way_broadcast(draft: Draft) -> None:
         draft.inputs[1] = draft.emit("Unsqueeze", [draft.input(1), axes], {})
 
 
+def channel_slope(draft: Draft) -> None:
+    """PRelu-6 has one slope a channel, which is axis 1."""
+    ours, theirs = draft.rank(0), draft.rank(1)
+    if theirs == 1 and ours is not None and ours > 2 and draft.input(1) is not None:
+        axes = draft.constant(np.arange(1, ours - 1))
+        draft.inputs[1] = draft.emit("Unsqueeze", [draft.input(1), axes], {})
+
+
 def group_parameters(draft: Draft) -> None:
     """GroupNormalization-18 scales and shifts whole groups, the newer one each channel."""
     groups, shape = int(draft.attrs.get("num_groups", 1)), draft.first().type.shape

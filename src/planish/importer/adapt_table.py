@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planish.importer.adapt_forms import (
     cast_by_name,
+    channel_slope,
     clip_inputs,
     dft_axis,
     empty_inputs,
@@ -31,8 +32,7 @@ from planish.importer.adapters import (
 
 _AXES_18 = ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2",
             "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")  # fmt: skip
-_ONE_WAY = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less",
-            "PRelu")  # fmt: skip
+_ONE_WAY = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less")  # fmt: skip
 _SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
 _GRID_MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
@@ -45,6 +45,7 @@ ROWS: tuple[Adapter, ...] = (
     Adapter("Unsqueeze", 13, attr_to_input("axes", 1)),
     Adapter("Split", 13, attr_to_input("split", 1)),
     Adapter("Split", 18, split_count),
+    Adapter("PRelu", 7, channel_slope),
     Adapter("Reshape", 5, attr_to_input("shape", 1)),
     Adapter("Tile", 6, tile_repeats),
     Adapter("Cast", 6, cast_by_name),

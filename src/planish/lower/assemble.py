@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim, evaluate, product, substitute, symbol, symbols_of
+from planish.base.shapes import Dim, dim_min, evaluate, product, substitute, symbol, symbols_of
 from planish.graph.graph import Graph, Value
 from planish.kernels.kernel import Config, Kernel, Source, config_text
 from planish.kernels.workload import flops
@@ -254,7 +254,10 @@ class _Refs:
     def view(self, view: Storage) -> Ref:
         root = view.buffer.root()
         offset = view.offset * view.dtype.size
+        # What a select guards may seem to be read beyond the end.
+        limit = root.elements * view.dtype.size - offset
         reach = touched_bytes(view)
+        reach = None if reach is None else dim_min(reach, limit)
         if root.kind == "arena":
             return Ref("arena", 0, self.offsets[root] + offset, reach)
         if root.kind == "heap":
@@ -294,10 +297,15 @@ def _native_step(
         reason=(*((step.note,) if step.note else ()), *tactic.reason),
         workload=str(workload),
         micros=tactic.micros,
-        flops=evaluate(substitute(flops(workload), env), opt),
+        flops=_likely(substitute(flops(workload), env), opt),
         bytes=total_bytes(step, opt),
         precision=str(workload.outputs[0].dtype),
     )
+
+
+def _likely(size: Dim, opt: Mapping[str, int]) -> int:
+    """A size at the opt shapes; sizes that only data tell count as 1."""
+    return evaluate(size, {name: opt.get(name, 1) for name in symbols_of(size)})
 
 
 def _host_step(step: LoweredStep, refs: _Refs) -> HostStep:
@@ -330,4 +338,4 @@ def _infos(values: Sequence[Value]) -> tuple[TensorInfo, ...]:
 def total_bytes(step: LoweredStep, env: Mapping[str, int]) -> int:
     """Bytes read and written, counting each operand once."""
     views = [*(s.storage for s in step.inputs), *step.outputs]
-    return sum(evaluate(product(v.shape), env) * v.dtype.size for v in views)
+    return sum(_likely(product(v.shape), env) * v.dtype.size for v in views)

@@ -9,6 +9,7 @@ from planish.base.dtypes import DType
 from planish.base.errors import VerifyError
 from planish.base.shapes import Dim, evaluate, product, symbols_of
 from planish.graph.graph import Graph, Node, Value
+from planish.graph.infer import op_of
 from planish.graph.layer import Layer
 from planish.graph.reference import host_model
 from planish.kernels.workload import Workload, dense_strides
@@ -227,7 +228,12 @@ class _Lowering:
 
     def _loop(self, layer: Layer) -> None:
         outputs = [(v, self.target(v)) for v in layer.outputs(self.graph)]
-        if outputs:
+        op = op_of(layer.anchor)
+        if len(outputs) > 1 and op is not None and op.element is not None:
+            for number, output in enumerate(outputs):
+                made = loop_nest(layer, [output], self.place, self.hint)
+                self._nest(f"{layer.name}[{number}]", layer.origin, made)
+        elif outputs:
             made = loop_nest(layer, outputs, self.place, self.hint)
             self._nest(layer.name, layer.origin, made)
 

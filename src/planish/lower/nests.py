@@ -18,6 +18,9 @@ from planish.base.expr import (
     replace_vars,
     transform,
 )
+from planish.base.expr import (
+    walk as parts_of,
+)
 from planish.base.nest import Nest, Stage, Store
 from planish.base.shapes import Dim
 from planish.graph.graph import Node, Value
@@ -139,6 +142,9 @@ def _merge_all(
 ) -> tuple[Expr, list[Source], Storage, list[Loop]] | None:
     """Every operand as a view over the merged loops; None where an access is not that simple."""
     loads = loads_of(expr)
+    around = replace_loads(expr, lambda load: Temp(0, (), load.dtype))
+    if any(isinstance(part, Var) for part in parts_of(around)):
+        return None  # the position itself is computed with
     walks: list[list[Dim]] = []
     for load in loads:
         walk = walk_strides(load, sources[load.tensor], loops)
@@ -316,7 +322,9 @@ def _whole_nest(
             dtype = stage.dtype
         stages.append(replace(stage, expr=expr, store=store, dtype=dtype))
     exprs = [s.expr for s in stages] + [e for s in stages if s.store for e in s.store.index]
-    plain = [replace_loads(e, lambda x: index(0) if x.tensor >= back else x) for e in exprs]
+    plain = [
+        replace_loads(e, lambda x: Temp(0, (), x.dtype) if x.tensor >= back else x) for e in exprs
+    ]
     used, numbers = used_sources(plain, operands.sources)
     numbers |= {back + n: len(used) + n for n in range(len(outputs))}
     stages = [

@@ -45,7 +45,7 @@ def _check_scale(args: Args, attrs: Attrs) -> None:
     x, scale, zero = require(args, 0), require(args, 1), given(args, 2)
     if scale.dtype not in FLOATS and scale.dtype is not DType.I32:
         raise ModelError(f"the scale is {scale.dtype}, expected a float")
-    if zero is not None and None not in (zero.shape, scale.shape) and zero.shape != scale.shape:
+    if zero is not None and not _same_parameters(scale.shape, zero.shape):
         raise ModelError(
             f"scale {text(scale.shape)} and zero point {text(zero.shape)} differ in shape"
         )
@@ -58,6 +58,13 @@ def _check_scale(args: Args, attrs: Attrs) -> None:
         both = (scale.shape[0], x.shape[axis])
         if all(isinstance(dim, int) for dim in both):
             raise ModelError(f"{both[0]} scales for {both[1]} slices of axis {axis}")
+
+
+def _same_parameters(scale: Shape | None, zero: Shape | None) -> bool:
+    """True for parameters of one shape; one for all may be written as [] or [1]."""
+    if scale is None or zero is None or scale == zero:
+        return True
+    return _is_scalar(scale) and _is_scalar(zero)
 
 
 def _is_scalar(shape: Shape) -> bool:
