@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from contraction_shapes import CONVS, MATMULS, SIZES
+import contraction_shapes
+import specialised_shapes
 from nests import ENVS, NESTS
 
 from planish.kernels.workload import Workload
 
 WORKLOADS: dict[str, Mapping[str, Workload]] = {
     "nest": NESTS,
-    "conv": CONVS,
-    "matmul": MATMULS,
+    "conv": {**contraction_shapes.CONVS, **specialised_shapes.CONVS},
+    "conv_transpose": specialised_shapes.TRANSPOSED,
+    "matmul": {**contraction_shapes.MATMULS, **specialised_shapes.MATMULS},
+    "attention": specialised_shapes.ATTENTIONS,
 }
+_SIZES = {**specialised_shapes.SIZES, **contraction_shapes.SIZES}
 
 
 def environments(workload: Workload) -> tuple[Mapping[str, int], ...]:
     """Values of the symbolic sizes to run a workload with."""
     if not workload.params:
         return ({},)
-    return ENVS if workload.op == "nest" else (SIZES,)
+    return ENVS if workload.op == "nest" else (_SIZES,)

@@ -36,19 +36,6 @@ def test_symbolic_lengths():
     check(KERNEL, attention((1, 2), (S, T, 8, 8)), {"S": 70, "T": 300})
 
 
-def test_padding_mask():
-    """Added to the scores of a key, the same for all heads and queries."""
-    mask = call("add", SCORE, Load(3, (Var("o0"), Var("o3")), F32))
-    check(KERNEL, attention((2, 3), (19, 21, 8, 8), mask=mask, extra=(tensor((2, 21)),)))
-
-
-def test_full_mask():
-    at = (Var("o0"), Var("o1"), Var("o2"), Var("o3"))
-    mask = call("add", SCORE, Load(3, at, F32))
-    w = attention((2, 3), (19, 35, 8, 8), mask=mask, extra=(tensor((2, 3, 19, 35)),))
-    check(KERNEL, w)
-
-
 @pytest.mark.parametrize("length", [40, 150])
 def test_causal_mask(length):
     later = call("gt", Var("o3"), Var("o2"))
@@ -70,13 +57,6 @@ def test_rows_without_keys_are_nan():
             (got,) = run_kernel(KERNEL, w, config, target, inputs)
             assert np.isnan(got[0, 0, 2]).all()
             assert np.isfinite(np.delete(got[0, 0], 2, axis=0)).all()
-
-
-def test_epilogue():
-    index = tuple(Var(f"o{axis}") for axis in range(4))
-    added = call("add", call("mul", SCORE, const(2.0, F32)), Load(3, index, F32))
-    w = attention((2, 3), (19, 21, 8, 10), extra=(tensor((2, 3, 19, 10)),), epilogue=(added,))
-    check(KERNEL, w)
 
 
 def test_large_scores_do_not_overflow():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from trial import biased, check, conv, image, residual, targets, tensor
+from trial import check, conv, image, targets
 
 from planish.base.dtypes import DType
 from planish.base.shapes import symbol
@@ -13,7 +13,7 @@ from planish.kernels.cpu.conv_depthwise import KERNEL, cut_row
 N, H = symbol("N"), symbol("H")
 
 
-@pytest.mark.parametrize("channels", [2, 16, 20, 40])
+@pytest.mark.parametrize("channels", [2, 20])
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "dilation", "pads"),
     [
@@ -39,37 +39,12 @@ def test_agrees(channels, size, kernel, stride, dilation, pads):
             pads=pads,
             group=channels,
         ),
-        few=2,
     )
 
 
 def test_every_config():
     x = image((1, 35, 10, 15))
     check(KERNEL, conv(x, 35, (3, 3), pads=1, group=35), few=99)
-
-
-@pytest.mark.parametrize("then", ["relu", "silu"])
-def test_bias_and_activation(then):
-    x = image((1, 19, 6, 9))
-    bias = tensor((19,))
-    check(
-        KERNEL,
-        conv(x, 19, (3, 3), pads=1, group=19, extra=(bias,), epilogue=(biased(2, then=then),)),
-    )
-
-
-def test_residual_in_wide_buffers():
-    x = image((2, 24, 7, 6), pixel=40)
-    extra = (tensor((24,)), image((2, 24, 7, 6), pixel=31))
-    check(
-        KERNEL,
-        conv(x, 24, (3, 3), pads=1, group=24, pixel=27, extra=extra, epilogue=(residual(2, 3, 4),)),
-    )
-
-
-def test_symbolic_batch_and_rows():
-    x = image((N, 18, H, 9))
-    check(KERNEL, conv(x, 18, (3, 3), pads=1, group=18), {"N": 3, "H": 7})
 
 
 def test_refusals():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from trial import biased, check, conv, image, residual, targets, tensor
+from trial import check, conv, image, targets
 
 from planish.base.shapes import symbol
 from planish.kernels.cpu.conv_winograd import KERNEL
@@ -45,27 +45,6 @@ def test_filters_are_transformed_along_both_axes():
 )
 def test_agrees(channels, features, size, pads):
     check(KERNEL, conv(image((2, channels, *size)), features, (3, 3), pads=pads), few=99)
-
-
-def test_several_outputs_with_epilogues():
-    extra = (tensor((20,)), tensor((33,)))
-    epilogue = (biased(2), biased(3, then="silu"))
-    x = image((1, 16, 8, 7))
-    check(KERNEL, conv(x, (20, 33), (3, 3), pads=1, extra=extra, epilogue=epilogue), few=99)
-
-
-def test_residual_in_wide_buffers():
-    extra = (tensor((24,)), image((2, 24, 7, 9), pixel=31))
-    w = conv(
-        image((2, 12, 7, 9), pixel=17),
-        24,
-        (3, 3),
-        pads=1,
-        pixel=29,
-        extra=extra,
-        epilogue=(residual(2, 3, 4),),
-    )
-    check(KERNEL, w)
 
 
 def test_symbolic_batch_and_space():

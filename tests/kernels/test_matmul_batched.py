@@ -24,10 +24,6 @@ def test_every_config():
     check(KERNEL, matmul((), (29, 18, 90)), few=99)
 
 
-def test_repeated_operand():
-    check(KERNEL, matmul((2, 3), (17, 20, 33), turned="b", repeat_b=(0,)), few=99)
-
-
 @pytest.mark.parametrize("turned", ["", "b"])
 def test_symbolic_lengths(turned):
     scores = matmul((B, 2), (S, 16, S), turned=turned)
@@ -49,13 +45,6 @@ def test_epilogues():
     index = (Var("o0"), Var("o1"), Var("o2"))
     added = call("add", call("tanh", Temp(0, (), F32)), Load(2, index, F32))
     check(KERNEL, matmul((2,), (9, 11, 21), extra=(rest,), epilogue=(added,)))
-
-
-def test_turned_output():
-    """An output whose columns are not neighbours is stored lane by lane."""
-    w = matmul((2,), (9, 11, 21))
-    out = tensor((2, 9, 21), strides=(9 * 21, 1, 9))
-    check(KERNEL, type(w)("matmul", w.inputs, (out,), threads=2))
 
 
 def test_refusals():
