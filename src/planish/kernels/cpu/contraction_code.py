@@ -17,7 +17,7 @@ from planish.kernels.cpu.contraction import Contraction
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.pack import Block, Columns, channel_blocks
 from planish.kernels.cpu.reduction import Reduction
-from planish.kernels.cpu.tile import LINE, Cursor, Tile
+from planish.kernels.cpu.tile import LINE, Cursor, Tile, Touch
 from planish.kernels.cpu.tile_epilogue import epilogue_of
 from planish.kernels.cpu.tile_store import Patch, TileStore
 from planish.kernels.cpu.tiling import Kind, Segment, Tiling, segments, tile_axis
@@ -268,15 +268,14 @@ class _Writer:
         for window, index in zip(windows, patch.origin, strict=True):
             first = f.sub(f.mul(index, window.stride), window.before)
             x = f.offset(x, f.mul(first, f.mul(frame.size(window.x), 4)))
-        tile = self._register_tile(part, patch)
         loops = [
             (window, index)
             for window, index in zip(windows[:looped], patch.origin, strict=False)
             if window.taps > 1 or window.padded
         ]
         stores, sums = self._stores(part, patch)
-        if self.shape.fetch & 2 and len(stores) == 1:
-            stores[0].fetch()
+        touched = stores[0].touched() if self.shape.fetch & 2 and len(stores) == 1 else ()
+        tile = self._register_tile(part, patch, touched)
         start = Cursor(x, part.weights, part.following)
         sums = Reduction(frame, self.problem, tile, runs).reduce(sums, start, loops)
         if len(stores) == 1:
@@ -286,14 +285,25 @@ class _Writer:
             with f.when(f.icmp("eq", part.output, store.output)):
                 store.finish(sums)
 
-    def _register_tile(self, part: _Part, patch: Patch) -> Tile:
+    def _register_tile(self, part: _Part, patch: Patch, touched: tuple[Touch, ...]) -> Tile:
         """The register tile of some pixels, with what it fetches meanwhile."""
+        if self.problem.taps > 1 or max(patch.lengths[:-1], default=1) > 1:
+            self._touch_at_once(patch, touched)
+            touched = ()
         pixels = tuple(map(self._input_offset, patch.pixels))
         ahead: Int = 0
         if self.shape.fetch & 1 and len(pixels) > 1:
             ahead = self.f.mul(pixels[1], len(pixels))
         share = self._share(part.columns)
-        return Tile(part.columns, pixels, self.shape.unroll, self.target.fma, ahead, share)
+        return Tile(part.columns, pixels, self.shape.unroll, self.target.fma, ahead, share, touched)
+
+    def _touch_at_once(self, patch: Patch, touched: tuple[Touch, ...]) -> None:
+        """Fetch all lines that the end of the last row of a tile needs; the reduction is long."""
+        for touch in touched:
+            for pixel in range(patch.lengths[-1]):
+                for line in range(touch.lines):
+                    place = self.f.add(self.f.mul(touch.pixel, pixel), line * LINE)
+                    self.f.prefetch(self.f.offset(touch.base, place), write=touch.write)
 
     def _stores(self, part: _Part, patch: Patch) -> tuple[list[TileStore], list[Val]]:
         """The ends of a tile for each output that the block may belong to, and its first sums."""

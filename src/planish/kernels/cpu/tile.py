@@ -16,6 +16,23 @@ LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True)
+class Touch:
+    """Cache lines that the end of a tile will read or write.
+
+    Attributes:
+        base: Address of the first pixel's first line.
+        pixel: Bytes between pixels.
+        lines: Lines of a pixel.
+        write: They will be written.
+    """
+
+    base: Val
+    pixel: Int
+    lines: int
+    write: bool
+
+
+@dataclass(frozen=True)
 class Tile:
     """A tile's shape and how its reduction is written.
 
@@ -27,6 +44,7 @@ class Tile:
         ahead: Bytes from the tile's first input to that of the tile whose inputs are fetched into
             the cache meanwhile; 0 for none.
         share: Bytes of the next block of weights that are fetched a step; 0 for none.
+        touched: Lines that the end of the tile needs, fetched bit by bit during the reduction.
     """
 
     columns: Columns
@@ -35,6 +53,7 @@ class Tile:
     fused: bool = True
     ahead: Int = 0
     share: int = 0
+    touched: tuple[Touch, ...] = ()
 
     @property
     def row(self) -> int:
@@ -106,6 +125,8 @@ def reduce_steps(
                 current[slot] = value
             here = at.moved(f, tile, f.mul(loop.index, x_step), loop.index)
             _fetch(f, tile, here, loop.index, body)
+            for touch in tile.touched:
+                _touch(f, touch, f.udiv(loop.index, body), whole // body, len(tile.pixels))
             run(body, here)
             loop.carry([current[s] for s in slots])
         for slot, value in zip(slots, loop.results, strict=True):
@@ -143,3 +164,22 @@ def _fetch(f: Function, tile: Tile, at: Cursor, step: Val, body: int) -> None:
             f.prefetch(f.offset(first, f.mul(distance, n)))
     for n in range(-(-tile.share * body // LINE)):
         f.prefetch(f.offset(at.following, n * LINE), 2)
+
+
+def _touch(f: Function, touch: Touch, turn: Val, turns: int, pixels: int) -> None:
+    """Fetch some of the lines, so that all are asked for after two thirds of the loop's turns."""
+    total = touch.lines * pixels
+    count = -(-3 * total // (2 * turns))
+    if turns > 2 * total:
+        with f.when(f.icmp("slt", turn, total)):
+            _touch_lines(f, touch, turn, 1)
+    else:
+        _touch_lines(f, touch, f.min(f.mul(turn, count), total - 1), count)
+
+
+def _touch_lines(f: Function, touch: Touch, first: Val, count: int) -> None:
+    for n in range(count):
+        number = f.add(first, n)
+        place = f.mul(f.udiv(number, touch.lines), touch.pixel)
+        column = f.mul(f.urem(number, touch.lines), LINE)
+        f.prefetch(f.offset(touch.base, f.add(place, column)), write=touch.write)

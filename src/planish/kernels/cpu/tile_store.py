@@ -18,6 +18,7 @@ from planish.kernels.cpu.expression import ExprEmitter, Memory
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.pack import Columns
+from planish.kernels.cpu.tile import LINE, Touch
 from planish.kernels.cpu.tile_epilogue import Epilogue
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Val, i64, vector, zero
@@ -88,21 +89,21 @@ class TileStore:
             row = [self._load(load, access, 0, v) for v in vectors]
         return row * len(self.pixels)
 
-    def fetch(self) -> None:
-        """Ask for the cache lines that the end of the tile will read and write."""
+    def touched(self) -> tuple[Touch, ...]:
+        """The cache lines that the end of the tile will read and write."""
         size = self.problem.workload.outputs[self.output].dtype.size
         places = [(self.frame.outputs[self.output], self.problem.outputs[self.output], size, True)]
         for load, access in self.epilogue.fetched:
             if any(step != 0 for step in access.steps):
                 places.append((self.frame.inputs[load.tensor], access, load.dtype.size, False))
+        found = []
         for pointer, access, size, write in places:
-            if access.channel != 1:
-                continue
-            base = self._address(pointer, access, size)
-            for pixel in range(len(self.pixels)):
-                for v in range(len(self.columns.lanes)):
-                    at = self._moved(base, access, pixel, self.columns.first(v), size)
-                    self.frame.f.prefetch(at, write=write)
+            if access.channel == 1:
+                base = self._address(pointer, access, size)
+                pixel = self.frame.f.mul(self.frame.size(access.steps[-1]), size)
+                lines = -(-self.columns.width * size // LINE)
+                found.append(Touch(base, pixel, lines, write))
+        return tuple(found)
 
     def finish(self, sums: Sequence[Val]) -> None:
         """Store every accumulator, passed through the epilogue."""
