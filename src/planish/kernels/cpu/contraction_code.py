@@ -12,8 +12,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planish.base.shapes import Dim, ceildiv, is_static, product
-from planish.kernels.cpu.contraction import Contraction
+from planish.base.shapes import Dim, ceildiv, dim_max, is_static, product
+from planish.kernels.cpu.contraction import Contraction, Window
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.pack import Block, Columns, channel_blocks
 from planish.kernels.cpu.reduction import Reduction
@@ -66,6 +66,11 @@ def tile_pixels(problem: Contraction, shape: Shape) -> tuple[Tiling, ...]:
     return tuple(map(tile_axis, windows, lengths))
 
 
+def _border(window: Window) -> int:
+    """Pixels before the first one all of whose taps may lie inside the input."""
+    return -(-window.before // window.stride)
+
+
 class _Writer:
     """Writes one phase."""
 
@@ -77,7 +82,8 @@ class _Writer:
         self.blocks = channel_blocks(problem, target.lanes(), shape.nr)
         self.tilings = tile_pixels(problem, shape)
         self.static = bool(self.tilings)
-        self.tiles: Dim = ceildiv(problem.windows[-1].extent, shape.mr)
+        last = problem.windows[-1]
+        self.tiles: Dim = dim_max(ceildiv(last.extent - _border(last), shape.mr), 1)
         outer: list[Dim] = [w.extent for w in problem.windows[:-1]]
         if self.static:
             self.tiles = self.tilings[-1].count
@@ -224,33 +230,61 @@ class _Writer:
         self._compute(part, Patch(tuple(origin), lengths), outer, runs)
 
     def _symbolic_tile(self, part: _Part, at: Sequence[Val]) -> None:
-        """A tile of an axis whose extent is a run-time size: whole, or pixel by pixel."""
-        f, frame, window = self.f, self.frame, self.problem.windows[-1]
-        mr = self.shape.mr
-        start = f.mul(at[-1], mr)
-        stop = f.min(f.add(start, mr), frame.size(window.extent))
-        whole = f.icmp("eq", f.sub(stop, start), mr)
-        if window.padded:
-            first = f.sub(f.mul(start, window.stride), window.before)
-            reach = (mr - 1) * window.stride + (window.taps - 1) * window.dilation
-            inside = f.icmp("slt", f.add(first, reach), frame.size(window.size))
-            whole = f.binary("and", whole, inside)
-            whole = f.binary("and", whole, f.icmp("sge", first, 0))
-        outer = len(self.problem.windows) - 1
-        kind = Kind(mr, (tuple(range(mr)),) * window.taps, ())
+        """A tile of an axis whose extent is a run-time size.
+
+            pixels   0 | 1 2 3 4 5 6 | 7 8 9 … 12 | 13 14 15 | 16      1 before, 6 a tile
+            code   one |    whole    |   whole    |   half   | one
+
+        The first tile also has the pixels before the first one whose taps all lie inside.
+        """
+        f, window, mr = self.f, self.problem.windows[-1], self.shape.mr
+        border = _border(window)
+        extent = self.frame.size(window.extent)
+        begin = f.add(f.mul(at[-1], mr), border)
+        stop = f.min(f.add(begin, mr), extent)
+        here = f.min(begin, stop)
+        inner = f.min(stop, self._inside_end(window)) if window.padded else stop
+        with f.when(f.icmp("eq", f.sub(inner, here), mr)):
+            self._row(part, at, here, mr)
+        whole = f.icmp("eq", f.sub(inner, here), mr)
+        rest = f.select(whole, f.add(here, mr), here)
+        half = mr // 2
+        if half > 1:
+            with f.loop(rest, f.sub(inner, half - 1), half) as loop:
+                self._row(part, at, loop.index, half)
+            count = f.max(f.sub(inner, rest), i64(0))
+            rest = f.add(rest, f.mul(f.udiv(count, half), half))
+        before: Int = 0
+        if border:
+            first = f.icmp("eq", at[-1], 0)
+            before = f.select(first, f.min(i64(border), stop), i64(0))
+        with f.loop(0, f.add(f.sub(stop, rest), before)) as loop:
+            index = f.add(f.sub(rest, before), loop.index)
+            if border:
+                early = f.icmp("slt", loop.index, before)
+                index = f.select(early, loop.index, index)
+            self._single(part, at, index)
+
+    def _inside_end(self, window: Window) -> Val:
+        """One past the last pixel whose taps all lie inside the input."""
+        f = self.f
+        reach = (window.taps - 1) * window.dilation + 1 - window.before
+        last = f.max(f.sub(f.add(self.frame.size(window.size), window.stride), reach), i64(0))
+        return f.udiv(last, window.stride)
+
+    def _row(self, part: _Part, at: Sequence[Val], start: Val, length: int) -> None:
+        """Neighbouring pixels of the last axis, all of whose taps along it lie inside the input."""
+        window, outer = self.problem.windows[-1], len(self.problem.windows) - 1
+        kind = Kind(length, (tuple(range(length)),) * window.taps, ())
         runs = segments((kind,), (window,), self.problem.channels, self.problem.x_channel)
-        yes, no, done = f.label("whole"), f.label("pixels"), f.label("done")
-        f.branch_if(whole, yes, no)
-        f.start(yes)
-        self._compute(part, Patch((*at[:-1], start), (1,) * outer + (mr,)), outer, runs)
-        f.branch(done)
-        f.start(no)
-        with f.loop(start, stop) as loop:
-            one = [Segment(0, 0, self.problem.channels, (0,))]
-            patch = Patch((*at[:-1], loop.index), (1,) * (outer + 1))
-            self._compute(part, patch, outer + 1, one)
-        f.branch(done)
-        f.start(done)
+        patch = Patch((*at[:-1], start), (1,) * outer + (length,))
+        self._compute(part, patch, outer, runs)
+
+    def _single(self, part: _Part, at: Sequence[Val], index: Val) -> None:
+        """One pixel, wherever it is."""
+        runs = [Segment(0, 0, self.problem.channels, (0,))]
+        patch = Patch((*at[:-1], index), (1,) * len(at))
+        self._compute(part, patch, len(at), runs)
 
     # ---- one tile -------------------------------------------------------------------------------
 

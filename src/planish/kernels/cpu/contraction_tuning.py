@@ -32,7 +32,7 @@ _TILES = {
 _FEW = ((1, 2), (1, 4), (2, 4), (3, 4), (4, 4))  # for few pixels: as many weights as can be
 _SAFE = Shape(mr=4, rows=1, nr=2, strip=1, chunk=1, unroll=1, fetch=0)
 _SHORT_ROW = 4  # pixels of a row up to which a tile takes several rows
-_SYMBOL = 8  # what a symbolic size is taken for in estimates
+_SYMBOL, _LONG = 8, 64  # what a symbolic size is taken for in estimates; the last axis
 _BEST, _SECOND = 6, 3  # tiles offered with the best order of the units, and with another one too
 _BODY, _UNROLL = 48, 6  # FMAs in the body of a reduction loop; steps, at most
 _SOON = 200  # tiles until the next block of weights, for it to be fetched ahead
@@ -70,7 +70,7 @@ def shapes_for(problem: Contraction, target: CpuTarget) -> Iterator[Config]:
 
 def _tiles(problem: Contraction, target: CpuTarget) -> list[tuple[int, int, int]]:
     """(pixels, rows, vectors) of tiles, evened out for the extents there are."""
-    width = _number(problem.windows[-1].extent)
+    width = _row(problem)
     vectors = max(-(-count // target.lanes()) for count in _runs(problem))
     above = _number(problem.windows[-2].extent) if len(problem.windows) > 1 else 1
     tiles = _TILES[32 if target.registers >= 32 else 16, target.fma]
@@ -80,8 +80,9 @@ def _tiles(problem: Contraction, target: CpuTarget) -> list[tuple[int, int, int]
     for mr, nr in tiles:
         if nr == 1 and vectors > 1:
             continue
-        even, rows = _even(width, mr), 1
-        if width <= _SHORT_ROW and tile_pixels(problem, _SAFE):
+        static = bool(tile_pixels(problem, _SAFE))
+        even, rows = _even(width, mr) if static else mr, 1
+        if width <= _SHORT_ROW and static:
             rows = _even(above, max(1, mr // even))
         found.append((even, rows, _even(vectors, nr)))
     return list(dict.fromkeys(found))
@@ -106,7 +107,7 @@ def _even(total: int, most: int) -> int:
 
 def _chunks(problem: Contraction, pixels: int, target: CpuTarget) -> list[int]:
     """All strips for each block of weights; all blocks for each strip; and a mean."""
-    total = math.prod(_number(w.extent) for w in problem.windows)
+    total = _pixels(problem)
     strips = -(-total // pixels)
     if strips == 1:
         return [0]
@@ -119,7 +120,7 @@ def _strip(problem: Contraction, target: CpuTarget, shape: Shape) -> int:
     """Enough tiles in a unit to make its own cost small, if enough units remain to share out."""
     cells = shape.mr * shape.rows * shape.nr
     cycles = max(1, problem.taps * problem.channels * cells // 2)
-    tiles = -(-_number(problem.windows[-1].extent) // shape.mr)
+    tiles = -(-_row(problem) // shape.mr)
     outer = math.prod(_number(w.extent) for w in problem.windows[:-1]) // shape.rows
     blocks = max(1, sum(problem.features) // (shape.nr * target.lanes()))
     enough = max(1, tiles * max(1, outer) * blocks // (16 * target.threads))
@@ -142,7 +143,7 @@ def _fetches_inputs(problem: Contraction, shape: Shape, target: CpuTarget) -> bo
 def _fetches_weights(problem: Contraction, shape: Shape, target: CpuTarget) -> bool:
     """Whether the next block's weights should be fetched: far away, and needed soon."""
     weights = 4 * problem.taps * problem.channels * sum(problem.features) // problem.group
-    tiles = math.prod(_number(w.extent) for w in problem.windows) // (shape.mr * shape.rows)
+    tiles = _pixels(problem) // (shape.mr * shape.rows)
     strips = min(tiles, shape.chunk * shape.strip) if shape.chunk else tiles
     return weights > target.l2 // 2 and shape.chunk != 1 and 1 < strips <= _SOON
 
@@ -202,8 +203,9 @@ def _kinds(problem: Contraction, shape: Shape) -> tuple[Counter[tuple[Kind, ...]
     if not tilings:
         window = problem.windows[-1]
         every = (tuple(range(shape.mr)),) * window.taps
-        count = max(1, -(-_number(window.extent) // shape.mr))
-        return Counter({(Kind(shape.mr, every, ()),): count}), 1
+        count = max(1, round(_row(problem) / shape.mr))
+        single = Kind(1, ((0,),) * window.taps, ())
+        return Counter({(Kind(shape.mr, every, ()),): count, (single,): 1 + shape.mr // 4}), 1
     found: Counter[tuple[Kind, ...]] = Counter({(): 1})
     for tiling in tilings:
         longer: Counter[tuple[Kind, ...]] = Counter()
@@ -252,10 +254,11 @@ def _inside(window: Window) -> float:
 def _traffic(problem: Contraction, shape: Shape, target: CpuTarget, blocks: int) -> float:
     """Cycles that the caches beyond the first need to deliver weights and inputs."""
     steps = problem.taps * problem.channels
-    pixels = math.prod(_number(w.extent) for w in problem.windows)
+    pixels = _pixels(problem)
     weights = 4.0 * steps * sum(problem.features) / problem.group
     block = weights / blocks
-    inputs = 4.0 * math.prod(_number(w.size) for w in problem.windows) * problem.channels
+    sizes = (_number(w.size) / _number(w.extent) for w in problem.windows)
+    inputs = 4.0 * pixels * math.prod(sizes) * problem.channels
     tile = shape.mr * shape.rows
     tiles = max(1.0, pixels / tile)
     chunk = tiles if shape.chunk == 0 else min(tiles, float(shape.chunk * shape.strip))
@@ -276,6 +279,16 @@ def _level(size: float, target: CpuTarget) -> float:
     if size < 0.7 * target.l2:
         return _L2_BYTES
     return _L3_BYTES if size < 0.7 * target.l3 else _MEMORY_BYTES
+
+
+def _pixels(problem: Contraction) -> int:
+    return math.prod(_number(w.extent) for w in problem.windows[:-1]) * _row(problem)
+
+
+def _row(problem: Contraction) -> int:
+    """Pixels along the last axis."""
+    extent = problem.windows[-1].extent
+    return _number(extent) if isinstance(extent, int) else _LONG
 
 
 def _number(dim: Dim) -> int:
