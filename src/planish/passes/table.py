@@ -9,6 +9,7 @@ from planish.passes import (
     fold_expands,
     fold_pads,
     fold_scales,
+    fold_shuffles,
     fold_sizes,
     fuse_activations,
     fuse_attention,
@@ -24,6 +25,7 @@ from planish.passes import (
     sink_transposes,
     sink_views,
     slice_gathers,
+    split_outputs,
 )
 from planish.passes.rewrite import Pass
 
@@ -57,6 +59,10 @@ PASSES: tuple[Pass, ...] = (
     *_NOOPS,
     fold_constants.PASS,
     fold_scales.PASS,
+    *_NOOPS,
+    fold_shuffles.PASS,
+    merge_duplicates.PASS,
+    split_outputs.PASS,
     *_NOOPS,
     remove_dead.PASS,
 )
