@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim, ceildiv, is_static, product
+from planish.base.shapes import Dim, ceildiv, dim_max, dim_min, floordiv, is_static, product
 from planish.kernels.conv_shape import ConvShape, conv_shape, refuse_shape
 from planish.kernels.cpu.epilogue import split_bias
 from planish.kernels.cpu.frame import Frame
@@ -24,7 +24,7 @@ from planish.kernels.cpu.pack import lay_out
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Module, Val, vector, zero
+from planish.targets.ir import Module, Val, i64, vector, zero
 
 _MAX_UNROLLED = 160  # multiply-adds in the straight-line code of one tile
 _UNIT_CYCLES = 2000  # below this much work a unit's own cost would show
@@ -48,8 +48,6 @@ def refuse(w: Workload, t: CpuTarget) -> str | None:
         return "several outputs"
     if w.inputs[0].strides[1] != 1 or w.outputs[0].strides[1] != 1:
         return "channels are not the contiguous axis"
-    if not is_static((s.out[-1], s.size[-1])):
-        return "the last spatial axis is symbolic"
     return None
 
 
@@ -61,7 +59,7 @@ def configs(w: Workload, t: CpuTarget) -> Iterable[Config]:
     for rows, width in _tiles(s, t):
         for block in dict.fromkeys(min(b, vectors) for b in (1, 4, vectors)):
             points.append((("rows", rows), ("width", width), ("block", block)))
-    return points
+    return sorted(points, key=lambda point: cost(w, point, t))
 
 
 def _tiles(s: ConvShape, t: CpuTarget) -> list[tuple[int, int]]:
@@ -69,7 +67,7 @@ def _tiles(s: ConvShape, t: CpuTarget) -> list[tuple[int, int]]:
     room = t.registers - 2
     out = s.out[-1]
     tiles: list[tuple[int, int]] = []
-    for rows, target in ((1, 8), (1, 12), (2, 4), (2, 8), (1, 4)):
+    for rows, target in ((2, 8), (1, 8), (1, 12), (2, 4)):
         width = target if not isinstance(out, int) else _even_width(out, target)
         weights = s.kernel[-1] if rows == 1 else min(s.taps, 12)
         if t.registers < 32:
@@ -139,12 +137,14 @@ class _Columns:
         count: How many tiles.
         width: Output columns of each.
         valid: Half-open range of the window's input columns that lie inside the input.
+        checked: Whether a column lies inside is found out at run time (tiles of one column).
     """
 
     first: int
     count: int
     width: int
     valid: tuple[int, int]
+    checked: bool = False
 
 
 def cut_row(s: ConvShape, width: int) -> list[_Columns]:
@@ -166,6 +166,14 @@ def cut_row(s: ConvShape, width: int) -> list[_Columns]:
     return runs
 
 
+def inner_columns(s: ConvShape) -> tuple[Dim, Dim]:
+    """Half-open range of the output columns whose taps all lie inside the input."""
+    stride, reach = s.stride[-1], (s.kernel[-1] - 1) * s.dilation[-1]
+    first = dim_min(-(-s.before[-1] // stride), s.out[-1])
+    stop = floordiv(s.size[-1] + s.before[-1] - reach - 1, stride) + 1
+    return first, dim_max(dim_min(stop, s.out[-1]), first)
+
+
 class _Writer:
     """Writes the one phase of a depthwise convolution."""
 
@@ -180,6 +188,7 @@ class _Writer:
         self.vectors = -(-self.s.channels // self.lanes)
         self.lead = self.s.out[:-1]  # the output axes before the row's own
         self.bias = split_bias(w, t, 0, lane_axis=1)
+        self.first = i64(0)  # input column of the tile's first tap
 
     def write(self) -> Dim:
         """Write the function; gives its number of units."""
@@ -191,7 +200,7 @@ class _Writer:
             row_blocks[-1] = ceildiv(self.lead[-1], band)
         blocks = -(-self.vectors // self.block)
         extents = (s.batch, blocks, *row_blocks)
-        frame.prepare(extents)
+        frame.prepare((*extents, *inner_columns(s)))
         with frame.units() as unit:
             image, channel_block, *at = frame.split(unit, extents)
             first = f.mul(channel_block, self.block)
@@ -224,11 +233,29 @@ class _Writer:
     def _row(self, image: Val, at: list[Val], vectors: tuple[Val, Val], rows: int) -> None:
         """`rows` output rows from row index `at` on, for a range of channel vectors."""
         s, f = self.s, self.f
+        if not is_static((s.out[-1], s.size[-1])):
+            self._symbolic_row(image, at, vectors, rows)
+            return
         for run in cut_row(s, self.width):
             with f.loop(0, run.count) as tile:
                 column = f.add(f.mul(tile.index, run.width), run.first)
                 for v, mask in self._vectors(vectors):
                     self._tile(image, [*at, column], v, mask, rows, run)
+
+    def _symbolic_row(self, image: Val, at: list[Val], vectors: tuple[Val, Val], rows: int) -> None:
+        """The same for rows of run-time extent: tiles inside, checked columns at both ends."""
+        s, f, frame = self.s, self.f, self.frame
+        stride, reach = s.stride[-1], (s.kernel[-1] - 1) * s.dilation[-1]
+        first, stop = inner_columns(s)
+        low, high = frame.size(first), frame.size(stop)
+        whole = f.sub(high, f.urem(f.sub(high, low), self.width))
+        inside = _Columns(0, 0, self.width, (0, (self.width - 1) * stride + reach + 1))
+        single = _Columns(0, 0, 1, (0, reach + 1), checked=True)
+        end = frame.size(s.out[-1])
+        for run, start, last in ((single, i64(0), low), (inside, low, whole), (single, whole, end)):
+            with f.loop(start, last, run.width) as column:
+                for v, mask in self._vectors(vectors):
+                    self._tile(image, [*at, column.index], v, mask, rows, run)
 
     def _vectors(self, vectors: tuple[Val, Val]) -> Iterator[tuple[Val, Val | None]]:
         """Loops over channel vectors with the mask of each: all lanes, or those that exist."""
@@ -260,8 +287,8 @@ class _Writer:
                 f.store(start, one, align=64)
         taps = f.offset(weights, f.mul(v, s.taps * self.lanes * 4))
         source = frame.at(frame.inputs[0], x, [image, channel])
-        first = f.sub(f.mul(at[-1], s.stride[-1]), s.before[-1])
-        source = frame.move(source, x, s.rank + 1, first)
+        self.first = f.sub(f.mul(at[-1], s.stride[-1]), s.before[-1])
+        source = frame.move(source, x, s.rank + 1, self.first)
         looped = len(self.lead) - (rows > 1)
         with ExitStack() as loops:
             for axis in range(looped):
@@ -351,8 +378,6 @@ class _Writer:
             for _, line in users
             for k in range(kernel)
         }
-        sums = {(n, i): f.load(self.ty, one, align=64) for n, (row, _) in enumerate(users)
-                for i, one in enumerate(row)}  # fmt: skip
         for column in range(*run.valid):
             pairs = [
                 (i, (column - i * stride) // dilation)
@@ -363,13 +388,21 @@ class _Writer:
             if not pairs:
                 continue
             place = self.frame.move(source, x, s.rank + 1, column)
-            value = f.load(self.ty, place) if mask is None else f.masked_load(self.ty, place, mask)
-            for n, (_, line) in enumerate(users):
-                for i, k in pairs:
-                    sums[n, i] = f.fma(value, filters[line, k], sums[n, i], fused=self.t.fma)
-        for n, (row, _) in enumerate(users):
-            for i, one in enumerate(row):
-                f.store(sums[n, i], one, align=64)
+            with ExitStack() as guard:
+                if run.checked:
+                    inside = f.icmp("ult", f.add(self.first, column), self.frame.size(s.size[-1]))
+                    guard.enter_context(f.when(inside))
+                value = self._load(place, mask)
+                for row, line in users:
+                    for i, k in pairs:
+                        old = f.load(self.ty, row[i], align=64)
+                        new = f.fma(value, filters[line, k], old, fused=self.t.fma)
+                        f.store(new, row[i], align=64)
+
+    def _load(self, place: Val, mask: Val | None) -> Val:
+        if mask is None:
+            return self.f.load(self.ty, place)
+        return self.f.masked_load(self.ty, place, mask)
 
 
 KERNEL = Kernel(
