@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from contraction_shapes import CONVS, SIZES, TINY
+from contraction_shapes import CONVS, SIZES, TINY, N, W
 from contractions import conv_workload, require_right
 
 from planish.base.dtypes import DType
@@ -45,6 +45,14 @@ def test_odd_tiles(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CONVS if CONVS[name].params])
 def test_smallest_sizes(name: str) -> None:
     require_right(KERNEL, CONVS[name], _target(""), [CONFIGS[0]], TINY)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_every_run_time_width(stride: int) -> None:
+    """Borders, whole, half and single tiles in every mixture."""
+    workload = conv_workload((N, 5, W), (20, 5, 3), stride=stride, pads=(2, 1))
+    for width in range(1, 20):
+        require_right(KERNEL, workload, _target(""), CONFIGS[:2], {"N": 2, "W": width})
 
 
 @pytest.mark.parametrize("config", CONFIGS)
