@@ -35,14 +35,13 @@ def explain(
     terminal = Terminal(json, quiet)
     made = explain_build(pipeline.read_graph(model), profile or None, threads, isa)
     record = {"model": str(model), **made.record()}
-    terminal.table(
-        f"{model}: stages", ("stage", "left"), [(s.name, s.left) for s in made.stages], ("left",)
-    )
+    terminal.say(f"{model}: {len(made.nodes)} nodes become {made.stages[-1].left} steps")
+    terminal.table("Stages", ("stage", "left"), [(s.name, s.left) for s in made.stages], ("left",))
     if layers:
         tell_layers(terminal, record["layers"])
     if nodes:
         _tell_nodes(terminal, record["nodes"], node)
-    _tell_missed(terminal, record["missed"])
+    _tell_missed(terminal, record["missed"], node)
     host = [row for row in record["layers"] if row["host"]]
     if host:
         terminal.warn(f"{len(host)} layers run on the host through onnx.reference, slowly:")
@@ -71,7 +70,8 @@ def _tell_nodes(terminal: Terminal, rows: list[dict[str, Any]], wanted: str) -> 
             terminal.say(f"    {event['pass']}: {event['note']}")
 
 
-def _tell_missed(terminal: Terminal, rows: list[dict[str, Any]]) -> None:
+def _tell_missed(terminal: Terminal, rows: list[dict[str, Any]], wanted: str) -> None:
+    rows = [row for row in rows if wanted in row["what"]]
     if not rows:
         return
     terminal.say()

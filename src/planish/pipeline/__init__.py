@@ -20,6 +20,7 @@ from planish.importer import import_model
 from planish.lower.lowering import Lowered, lower_graph
 from planish.lower.profiles import fix_dims, make_profiles
 from planish.passes.fuse_layers import fuse_layers, native_reason
+from planish.passes.merge_siblings import merge_siblings
 from planish.passes.rewrite import Pass, PassRun
 from planish.passes.table import PASSES
 from planish.pipeline.checks import PassChecks
@@ -138,6 +139,8 @@ def optimise(
     else:
         layers = fuse_layers(graph, native_reason, lambda kind, node: True)
         stages.append(("after vertical fusion", len(layers)))
+        layers = merge_siblings(graph, layers)
+        stages.append(("after horizontal fusion", len(layers)))
     dumps.layers(layers, reasons)
     return Optimised(graph, layers, stages, reasons)
 

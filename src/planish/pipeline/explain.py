@@ -13,6 +13,7 @@ from planish.graph.graph import Event, Graph
 from planish.graph.layer import Layer
 from planish.lower.lowering import Lowered
 from planish.lower.profiles import fix_dims, make_profiles
+from planish.passes.explain_missed import explain_missed
 from planish.pipeline import Optimised, lower, optimise
 from planish.targets.cpu import host_target
 
@@ -104,15 +105,19 @@ def explain_build(
     lowered = lower(made, host_target(isa, threads), ranges)
     layers = tuple(_layer(layer, made, lowered) for layer in made.layers)
     stages = [Stage(name, left) for name, left in made.stages]
-    stages.append(Stage("steps to run", len(lowered.steps)))
+    stages.append(Stage("after concat and view elimination", len(lowered.steps)))
     return Explanation(
         stages=tuple(stages),
         layers=layers,
         nodes=tuple(_node(name, op, graph.history, layers) for name, op in nodes),
-        missed=tuple(
-            (note.partition(": ")[0], note.partition(": ")[2]) for _, note, _ in lowered.notes
-        ),
+        missed=(*explain_missed(graph, made.layers), *_copies(lowered)),
     )
+
+
+def _copies(lowered: Lowered) -> list[tuple[str, str]]:
+    """What the lowering noted: (what, why)."""
+    parts = [note.partition(": ") for _, note, _ in lowered.notes]
+    return [(what, why) for what, _, why in parts]
 
 
 def _layer(layer: Layer, made: Optimised, lowered: Lowered) -> LayerFate:
