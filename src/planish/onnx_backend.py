@@ -78,7 +78,6 @@ class PlanishBackend(Backend):
         Raises:
             PlanishError: The model is malformed or cannot be built.
         """
-        super().prepare(model, device, **kwargs)
         kwargs.setdefault("level", 0)
         plan = build(model, **kwargs)
         native = not any(isinstance(step, HostStep) for step in plan.steps)

@@ -85,7 +85,7 @@ def attr_to_input(attr: str, position: int, default: Sequence[int] | None = None
     def adapt(draft: Draft) -> None:
         value = draft.attrs.pop(attr, default)
         if value is not None:
-            draft.set_input(position, draft.constant(np.asarray(value, dtype=np.int64)))
+            draft.set_input(position, draft.constant(np.asarray(value, dtype=np.int64).reshape(-1)))
 
     return adapt
 

@@ -285,7 +285,7 @@ def _transposed_pads(node: Node, kernel: tuple[int, ...], x: Value, out: Value) 
         if not isinstance(total, int):
             raise VerifyError("a transposed convolution with symbolic padding is not native")
         small = total // 2
-        begin.append(total - small if auto == "SAME_LOWER" else small)
+        begin.append(small if auto == "SAME_UPPER" else total - small)
         end.append(total - begin[-1])
     return (*begin, *end)
 
