@@ -11,7 +11,7 @@ from planish.base.errors import ModelError, PlanishError
 from planish.base.expr import Const, Expr, Var, index, loads_of
 from planish.base.shapes import Sym, symbols_of
 from planish.graph.graph import Graph, Node, TensorType, Value
-from planish.ops.op import Arg, Op, Result, is_unknown, name_unknowns
+from planish.ops.op import Arg, Fact, Op, Result, is_unknown, name_unknowns
 from planish.ops.table import OPS
 
 _SMALL = 64  # elements of an integer tensor that may stand for sizes
@@ -94,6 +94,13 @@ def results_of(node: Node) -> list[Result]:
         return []
     first = next((value.name for value in node.outputs if value is not None), node.name)
     return name_unknowns(op.infer(args_of(node), node.attrs), first)
+
+
+def facts_of(graph: Graph) -> tuple[Fact, ...]:
+    """What must hold between sizes for the graph's results to be right, each fact once."""
+    return tuple(
+        dict.fromkeys(f for node in graph.nodes for r in results_of(node) for f in r.facts)
+    )
 
 
 def element_of(node: Node, output: int, at: tuple[Expr, ...]) -> Expr:

@@ -10,6 +10,7 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, dim_min, evaluate, product, substitute, symbol, symbols_of
 from planish.graph.graph import Graph, Value
+from planish.graph.infer import facts_of
 from planish.kernels.kernel import Config, Kernel, Source, config_text
 from planish.kernels.workload import flops
 from planish.lower.lowering import LoweredStep
@@ -147,6 +148,7 @@ class Assembler:
                 "in_place": self.saved,
             },
             history=tuple((e.step, e.note, e.origin) for e in self.graph.history),
+            facts=tuple((f.kind, f.a, f.b) for f in facts_of(self.graph)),
         )
 
     def _scratch(self, chosen: Sequence[Chosen | None]) -> tuple[dict[int, Life], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from planish.base.defects import defects_named
 from planish.base.dtypes import DType
 from planish.base.errors import VerifyError
 from planish.base.shapes import Dim, evaluate, product, symbols_of
@@ -98,10 +99,13 @@ def lower_graph(
         opt: Likely values of the symbolic dims.
         host_reasons: id(node) -> why it runs on the host.
     """
-    lowering = _Lowering(graph, layers, threads, opt, host_reasons)
+    with defects_named(f"graph {graph.name!r}"):
+        lowering = _Lowering(graph, layers, threads, opt, host_reasons)
     for layer in layers:
-        lowering.layer(layer)
-    lowering.finish()
+        with defects_named(f"layer {layer.name!r} ({layer.anchor.op})"):
+            lowering.layer(layer)
+    with defects_named(f"the outputs of graph {graph.name!r}"):
+        lowering.finish()
     return Lowered(lowering.steps, lowering.notes)
 
 

@@ -112,7 +112,13 @@ def name_unknowns(results: Sequence[Result], prefix: str) -> list[Result]:
     def rename(dims: tuple[Dim, ...] | None) -> tuple[Dim, ...] | None:
         return None if dims is None else tuple(substitute(dim, env) for dim in dims)
 
-    return [replace(r, shape=rename(r.shape), dims=rename(r.dims)) for r in results]
+    def renamed(fact: Fact) -> Fact:
+        return Fact(fact.kind, substitute(fact.a, env), substitute(fact.b, env))
+
+    return [
+        replace(r, shape=rename(r.shape), dims=rename(r.dims), facts=tuple(map(renamed, r.facts)))
+        for r in results
+    ]
 
 
 @dataclass(frozen=True)

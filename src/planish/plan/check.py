@@ -12,7 +12,16 @@ from collections.abc import Iterable
 from planish.base.dtypes import DType
 from planish.base.errors import PlanFileError
 from planish.base.shapes import Dim, Shape, Sym, symbol, symbols_of
-from planish.plan.records import HostStep, HostTensor, NativeStep, Plan, Ref, Step, TensorInfo
+from planish.plan.records import (
+    FACTS,
+    HostStep,
+    HostTensor,
+    NativeStep,
+    Plan,
+    Ref,
+    Step,
+    TensorInfo,
+)
 
 _SYMBOL = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]{0,254}")
 _MOST_AXES = 64  # NumPy's limit
@@ -39,6 +48,9 @@ def check_plan(plan: Plan, origin: str = "plan") -> None:
             _known(f"heap[{number}].size", [buffer.size], known)
         for tensor in plan.outputs:
             _known(f"output {tensor.name!r}", tensor.shape, known)
+        for number, (kind, _, _) in enumerate(plan.facts):
+            if kind not in FACTS:
+                raise _Broken(f"facts[{number}]: {kind!r} is not one of {FACTS}")
     except _Broken as broken:
         raise PlanFileError(
             f"{origin}: plan record: {broken}", hint="build the plan again from its model"

@@ -10,10 +10,12 @@ import numpy as np
 from planish.base import knobs
 from planish.base.dtypes import DType
 from planish.base.errors import PlanFileError
+from planish.base.shapes import Dim
 from planish.plan.check import check_plan
 from planish.plan.container import Container, open_container
 from planish.plan.fields import Field
 from planish.plan.records import (
+    FACTS,
     HeapBuffer,
     HostStep,
     HostTensor,
@@ -82,6 +84,7 @@ def _plan(record: Field, file: Container) -> Plan:
         stages=record["stages"].each(_stage),
         memory=record["memory"].integers(),
         history=record["history"].each(_event),
+        facts=record["facts"].each(_fact),
     )
 
 
@@ -106,6 +109,13 @@ def _stage(field: Field) -> tuple[str, int]:
 def _event(field: Field) -> tuple[str, str, tuple[str, ...]]:
     name, note, origin = field.row(3)
     return name.text(), note.text(), origin.texts()
+
+
+def _fact(field: Field) -> tuple[str, Dim, Dim]:
+    kind, a, b = field.row(3)
+    if kind.text() not in FACTS:
+        kind.wrong(f"one of {FACTS}")
+    return kind.text(), a.dim(), b.dim()
 
 
 def _ref(field: Field) -> Ref:

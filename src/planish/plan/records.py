@@ -12,6 +12,8 @@ from planish.base.dtypes import DType
 from planish.base.shapes import Dim, Shape
 from planish.plan.write import write_plan
 
+FACTS = ("equal", "broadcast")
+
 
 @dataclass(frozen=True)
 class TensorInfo:
@@ -187,6 +189,8 @@ class Plan:
         stages: The optimiser's counters: (stage, layers left).
         memory: Planned, naive and lower-bound bytes of the arena.
         history: What became of each ONNX node: (pass, note, origin).
+        facts: (kind, a, b): sizes that must be "equal", or fit by "broadcast" (equal, or one of
+            them 1), for the results to be right; checked when the symbols have values.
     """
 
     name: str
@@ -205,6 +209,7 @@ class Plan:
     stages: tuple[tuple[str, int], ...] = ()
     memory: dict[str, int] = field(default_factory=dict)
     history: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    facts: tuple[tuple[str, Dim, Dim], ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to a file, atomically. Equal plans give equal bytes.

@@ -298,10 +298,13 @@ class Context:
         def memory(ref: Ref) -> np.ndarray:
             return self._bytes(ref, run)
 
+        known = set(run.env)
         results = call.compute(run.env, memory, run.loose)
         for operand, value in results:
             if operand.shape is not None and operand.dtype is not DType.OBJECT:
                 call.define(operand, value, run.env)
+        if len(run.env) > len(known):
+            self._interface.check_facts(run.env, known)
         for operand, value in results:
             if operand.loose:
                 run.loose[operand.ref.kind, operand.ref.number] = value

@@ -5,7 +5,7 @@ Everything is checked here once; behind this module arrays are known to be right
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Interface:
         self.inputs = plan.inputs
         self.outputs = plan.outputs
         self.profiles = plan.profiles
+        self._facts = plan.facts
         self._takes = tuple((tensor.name, tensor.dtype.numpy) for tensor in plan.inputs)
         self._loose = {t.name: t.dtype for t in plan.inputs if t.dtype in LOOSE}
         self._order = {tensor.name: n for n, tensor in enumerate(plan.outputs)}
@@ -137,7 +138,31 @@ class Interface:
                         tensor, shape, f"axis {axis} has {size}, expected {expected}"
                     )
         self._check_profiles(env)
+        self.check_facts(env)
         return env
+
+    def check_facts(self, env: Mapping[str, int], before: Collection[str] = ()) -> None:
+        """Hold sizes against each other that must fit for the results to be right.
+
+        Args:
+            env: The symbols known now.
+            before: Those known at the last check; what they alone decide is not checked again.
+
+        Raises:
+            ShapeError: Two sizes do not fit.
+        """
+        for kind, a, b in self._facts:
+            names = symbols_of(a) | symbols_of(b)
+            if names <= env.keys() and not (before and names <= set(before)):
+                left, right = size_of(a, env), size_of(b, env)
+                if left != right and not (kind == "broadcast" and 1 in (left, right)):
+                    rule = "be equal" if kind == "equal" else "be equal, or one of them 1"
+                    given = ", ".join(f"{name} = {env[name]}" for name in sorted(names))
+                    raise ShapeError(
+                        f"the sizes {a} and {b} must {rule}; they are {left} and {right}, "
+                        f"where {given or 'both are fixed'}",
+                        hint="give inputs whose sizes fit each other",
+                    )
 
     def _wrong_shape(self, tensor: TensorInfo, shape: Sequence[int], what: str) -> ShapeError:
         return ShapeError(
