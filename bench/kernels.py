@@ -17,6 +17,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,6 +126,7 @@ NETWORKS = {
         conv 1x512x169 1000x512x1""",
 }
 _PEAK_STEPS = 2000
+Times = Callable[[int, int, int, int, int], None]
 _TIMES = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64
 )
@@ -199,7 +201,7 @@ class Workers:
         self.count = count
         self._cores = sorted(os.sched_getaffinity(0))
 
-    def time(self, calls) -> float:
+    def time(self, calls: Sequence[Callable[[], None]]) -> float:
         """CPU seconds of the worker that took longest; what else the cores do does not count."""
         if len(calls) == 1:
             start = time.thread_time()
@@ -223,7 +225,7 @@ class Workers:
         return max(spans)
 
 
-def peak_function(target: CpuTarget):
+def peak_function(target: CpuTarget) -> tuple[Library, Callable[[int, int], None], int]:
     """A loop of independent FMAs, and the operations that a call with n steps does."""
     module, sums = Module(), 12 if target.registers < 32 else 24
     f = module.function("peak", [("ptr", "out"), ("i64", "steps")])
@@ -240,7 +242,7 @@ def peak_function(target: CpuTarget):
     return library, function, 2 * sums * target.lanes()
 
 
-def times_wrapper(symbol: str, address: int, copies: int, slots: int) -> str:
+def times_wrapper(address: int, copies: int, slots: int) -> str:
     """IR of a function that calls a phase `times` times, each on the next copy of the operands."""
     return f"""
 define void @times(ptr %args, i64 %begin, i64 %end, ptr %private, i64 %times) {{
@@ -285,7 +287,6 @@ class Tactic:
         self.emit_ms = (emitted - started) * 1e3
         self.compile_ms = (time.perf_counter() - emitted) * 1e3
         self.libraries = [Library([code])]
-        self.phases = []
         rng = np.random.default_rng(0)
         arrays = []
         for number, operand in enumerate(w.inputs):
@@ -312,29 +313,40 @@ class Tactic:
             slots += [a.ctypes.data for a in copy]
             slots.append(-(-self.scratch.ctypes.data // 64) * 64)
         self.slots = (ctypes.c_int64 * len(slots))(*slots)
-        if len(source.phases) != 1:
-            raise SystemExit(f"{kernel.name} has several phases; this bench times one")
-        phase = source.phases[0]
-        address = self.libraries[0].address(phase.symbol)
-        wrapper = times_wrapper(phase.symbol, address, copies, len(arrays) + 1)
-        self.libraries.append(Library([compile_object(wrapper, target)]))
-        self.times = _TIMES(self.libraries[1].address("times"))
-        units = evaluate(phase.units, {})
-        self.bounds = [units * n // target.threads for n in range(target.threads + 1)]
+        self.phases = []
+        for phase in source.phases:
+            address = self.libraries[0].address(phase.symbol)
+            wrapper = times_wrapper(address, copies, len(arrays) + 1)
+            library = Library([compile_object(wrapper, target)])
+            units = evaluate(phase.units, {})
+            bounds = [units * n // target.threads for n in range(target.threads + 1)]
+            self.libraries.append(library)
+            self.phases.append((_TIMES(library.address("times")), bounds))
 
-    def calls(self, times: int):
-        """What each worker does."""
+    def time(self, workers: Workers, times: int) -> float:
+        """Seconds of a run, phase by phase."""
+        total = 0.0
+        for function, bounds in self.phases:
+            calls = [self._call(function, worker, bounds, times) for worker in range(workers.count)]
+            total += workers.time(calls) / times
+        return total
 
-        def of(worker: int):
-            private = -(-self.private[worker].ctypes.data // 64) * 64
-            begin, end = self.bounds[worker], self.bounds[worker + 1]
-            return lambda: self.times(ctypes.addressof(self.slots), begin, end, private, times)
+    def _call(
+        self, function: Times, worker: int, bounds: list[int], times: int
+    ) -> Callable[[], None]:
+        private = -(-self.private[worker].ctypes.data // 64) * 64
+        begin, end = bounds[worker], bounds[worker + 1]
+        return lambda: function(ctypes.addressof(self.slots), begin, end, private, times)
 
-        return [of(worker) for worker in range(len(self.private))]
 
-
-def share_of_peak(tactics, layer: Layer, target: CpuTarget, peak, rounds: int):
-    """For each tactic its best (GFLOP/s a core, share of the peak); rounds are interleaved."""
+def share_of_peak(
+    tactics: Sequence[Tactic],
+    layer: Layer,
+    target: CpuTarget,
+    peak: tuple[Library, Callable[[int, int], None], int],
+    rounds: int,
+) -> list[tuple[float, float, float]]:
+    """Each tactic's best (GFLOP/s a core, share of the peak, seconds), in interleaved rounds."""
     _, peak_call, peak_flops = peak
     workers = Workers(target.threads)
     outs = [aligned(np.ones(512, np.float32)) for _ in range(target.threads)]
@@ -346,15 +358,14 @@ def share_of_peak(tactics, layer: Layer, target: CpuTarget, peak, rounds: int):
 
     repeats = []
     for tactic in tactics:
-        once = min(workers.time(tactic.calls(1)) for _ in range(2))
+        once = min(tactic.time(workers, 1) for _ in range(2))
         repeats.append(max(1, int(3e-3 / max(once, 1e-6))))
     best_peak = min(peak_time() for _ in range(3))
     best = [float("inf")] * len(tactics)
     for _ in range(rounds):
         best_peak = min(best_peak, peak_time())
         for n, tactic in enumerate(tactics):
-            spent = workers.time(tactic.calls(repeats[n])) / repeats[n]
-            best[n] = min(best[n], spent)
+            best[n] = min(best[n], tactic.time(workers, repeats[n]))
     per_core = layer.flops / target.threads
     return [(per_core / t / 1e9, per_core / t * best_peak, t) for t in best]
 
