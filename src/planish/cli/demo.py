@@ -25,7 +25,7 @@ def demo(
     seconds: Annotated[
         float, typer.Option(min=0.05, help="Length of each latency and throughput part.")
     ] = 2.0,
-    level: arguments.Level = 2,
+    level: arguments.Level = 1,
     time_budget: Annotated[
         float, typer.Option(min=0.0, help="Seconds that timing may take; 0: no limit.")
     ] = 10.0,
