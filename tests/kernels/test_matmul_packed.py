@@ -66,3 +66,5 @@ def test_refusals_say_why() -> None:
     assert "not constant" in (KERNEL.refuse(workload, target) or "")
     varying = matmul_workload((2, 4, 9), (2, 9, 8))
     assert "batch" in (KERNEL.refuse(varying, target) or "")
+    for empty in (((0, 5), (5, 4)), ((3, 0), (0, 4)), ((3, 5), (5, 0))):
+        assert "extent is 0" in (KERNEL.refuse(matmul_workload(*empty), target) or "")

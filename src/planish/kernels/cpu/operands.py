@@ -19,6 +19,8 @@ def refuse_operands(w: Workload) -> str | None:
         return "the sums are not f32"
     if not w.inputs[1].const:
         return "the weights are not constant, so they cannot be packed"
+    if any(extent == 0 for o in (*w.inputs[:2], *w.outputs) for extent in o.shape):
+        return "an extent is 0, so there is nothing to tile"
     channel_axis = 1 if w.op == "conv" else len(w.outputs[0].shape) - 1
     if not is_static(output.shape[channel_axis] for output in w.outputs):
         return "the number of output channels is symbolic"
