@@ -1,4 +1,4 @@
-"""Older operator versions mean the same at the canonical opset; no change of form goes unnoticed."""
+"""Older operator versions mean the same at the canonical opset; every change of form is known."""
 
 from __future__ import annotations
 

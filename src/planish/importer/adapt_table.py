@@ -32,7 +32,8 @@ from planish.importer.adapters import (
 
 _AXES_18 = ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2",
             "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")  # fmt: skip
-_ONE_WAY = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less")  # fmt: skip
+_ONE_WAY = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater",
+            "Less")  # fmt: skip
 _SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
 _GRID_MODES = {"bilinear": "linear", "bicubic": "cubic"}
 

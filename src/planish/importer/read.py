@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, SparseTensorProto, TensorProto, numpy_helper
 
 from planish.base.dtypes import DType
@@ -49,6 +50,22 @@ def read_model(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path
 def _check_parts(proto: ModelProto, where: str) -> None:
     if not proto.HasField("graph") or not proto.opset_import:
         raise ModelError(f"{where} is not an ONNX model: it has no graph or no opset")
+    if not _is_text(proto):
+        raise ModelError(f"{where} is not an ONNX model: it has names that are no UTF-8 text")
+
+
+def _is_text(message: Message) -> bool:
+    """True when every name of a message is text; protobuf gives bytes where it is not."""
+    for found, value in message.ListFields():
+        if found.type == FieldDescriptor.TYPE_STRING:
+            values = [value] if isinstance(value, str | bytes) else value
+            if any(isinstance(text, bytes) for text in values):
+                return False
+        elif found.type == FieldDescriptor.TYPE_MESSAGE:
+            parts = [value] if isinstance(value, Message) else value
+            if not all(map(_is_text, parts)):
+                return False
+    return True
 
 
 def read_tensor(tensor: TensorProto, folder: Path | None) -> np.ndarray:

@@ -22,6 +22,8 @@ Schema = Any  # onnx.defs.OpSchema, whose stubs lack much of what it has
 
 def find_schema(domain: str, op: str, version: int) -> Schema | None:
     """The schema of an operator in an opset; None where ONNX has none."""
+    if not 0 < version < 1 << 31:
+        return None
     try:
         return onnx.defs.get_schema(op, version, "" if domain == ONNX else domain)
     except onnx.defs.SchemaError:

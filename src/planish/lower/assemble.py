@@ -103,7 +103,7 @@ class Assembler:
         """The plan with these tactics. Everything but provenance is filled in."""
         chosen = [None if s.workload is None else choose(n) for n, s in enumerate(self.steps)]
         scratch, worker_scratch = self._scratch(chosen)
-        lives = [*self.lives, *scratch.values()]
+        lives = [*self.lives, *(life for life in scratch.values() if life.buffer.kind == "arena")]
         sizes, scale = block_sizes([life.size for life in lives], self.largest)
         blocks = tuple(
             Block(f"b{n}", life.lower, life.upper, size, ALIGN)
@@ -124,7 +124,7 @@ class Assembler:
                 continue
             objects.setdefault(tactic.object)
             scratch_life = scratch.get(number)
-            at = None if scratch_life is None else offsets[scratch_life.buffer]
+            at = None if scratch_life is None else refs.whole(scratch_life.buffer)
             group = self.groups[number]
             first = number == 0 or self.groups[number - 1] != group
             steps.append(_native_step(step, tactic, refs, at, (group, first), self.opt))
@@ -162,7 +162,9 @@ class Assembler:
             env = _symbols(self.steps[number])
             size = substitute(tactic.source.scratch, env)
             if size != 0:
-                buffer = Buffer("arena", DType.U8, size, f"{self.steps[number].name}.scratch")
+                bounded = symbols_of(size) <= set(self.largest)
+                kind = "arena" if bounded else "heap"
+                buffer = Buffer(kind, DType.U8, size, f"{self.steps[number].name}.scratch")
                 group = self.groups[number]
                 lives[number] = Life(buffer, group, group + 1, size)
         return lives, worker
@@ -253,6 +255,12 @@ class _Refs:
             return Ref("weight", number, source.storage.offset * source.storage.dtype.size)
         return self.view(source.storage)
 
+    def whole(self, buffer: Buffer) -> Ref:
+        """A buffer of its own, on the heap where its size has no bound."""
+        if buffer.kind == "heap":
+            return Ref("heap", self.heap.setdefault(buffer, len(self.heap)))
+        return Ref("arena", 0, self.offsets[buffer])
+
     def view(self, view: Storage) -> Ref:
         root = view.buffer.root()
         offset = view.offset * view.dtype.size
@@ -271,7 +279,7 @@ def _native_step(
     step: LoweredStep,
     tactic: Chosen,
     refs: _Refs,
-    scratch: Dim | None,
+    scratch: Ref | None,
     place: tuple[int, bool],
     opt: Mapping[str, int],
 ) -> NativeStep:
@@ -280,7 +288,7 @@ def _native_step(
     group, first = place  # its group, and whether it opens it
     args: list[Ref | None] = [refs.source(n, s) for n, s in enumerate(step.inputs)]
     args += [refs.view(view) for view in step.outputs]
-    args.append(None if scratch is None else Ref("arena", 0, scratch))
+    args.append(scratch)
     env = _symbols(step)
     phases = tuple(
         PhaseCall(phase.symbol, substitute(phase.units, env), barrier=n > 0 or first)
