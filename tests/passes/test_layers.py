@@ -1,7 +1,7 @@
 """Grouping into layers: golden text of what is fused, merged and missed.
 
-A file of tests/passes/golden/layers/ holds a graph, a line of dashes, the layers that fuse_layers and
-merge_siblings make of it (kind, nodes; "||" between siblings) and the reasons of explain_missed.
+A file of tests/passes/golden/layers/ holds a graph, a line of dashes, the layers that fuse_layers
+and merge_siblings make of it (kind, nodes; "||" between siblings) and what explain_missed says.
 """
 
 from __future__ import annotations

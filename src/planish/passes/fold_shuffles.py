@@ -23,7 +23,7 @@ import numpy as np
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
 from planish.graph.infer import args_of, is_pointwise
 from planish.ops.slicing import Cut, cuts_of
-from planish.passes.match import first_input, ints, known_rank, make, maker, origins
+from planish.passes.match import first_input, ints, known_rank, make, origins
 from planish.passes.rewrite import Pass
 from planish.passes.simplify_concats import concat_axis, make_slice
 from planish.passes.view_map import chain_above, map_of
@@ -268,9 +268,9 @@ def _joined(graph: Graph, node: Node, runs: list[_Run]) -> tuple[Value, list[Nod
         shape = (run.value.shape[0], run.count, *run.value.shape[2:])
         like = Value(f"{run.value.name}.part", TensorType(run.value.dtype, shape))
         cut = {_CHANNELS: Cut(run.start, 1, run.count)}
-        before = maker(run.value)
-        made = make_slice(graph, run.value, cut, like, [node if before is None else before])
+        made = make_slice(graph, run.value, cut, like, [node])
         assert made is not None
+        made.name = f"{node.name}.part"
         added.append(made)
         parts.append(made.output)
     if len(parts) == 1 and parts[0] is not None:

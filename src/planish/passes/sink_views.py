@@ -152,8 +152,9 @@ def _rows(graph: Graph, node: Node) -> Patch | None:
     for start in range(len(nodes)):
         view = map_of(nodes[start:], first_input(nodes[start]).shape)
         inner = None if view is None else _rows_in_order(view)
-        if view is not None and inner is not None and inner.axes != view.axes:
-            return _reordered(graph, node, view, inner, nodes[start:])
+        if view is not None and inner is not None:
+            same = inner.axes == view.axes
+            return None if same else _reordered(graph, node, view, inner, nodes[start:])
     return None
 
 
