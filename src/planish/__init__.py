@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Context", "Engine", "Plan", "PlanishError", "__version__", "build", "load"]
 
-# Public name -> where it lives; imported when first used, so that a part is as quick as it is small.
+# Public name -> where it lives; imported when first used, so that each part is quick to start.
 _HOMES = {
     "PlanishError": "planish.base.errors",
     "build": "planish.pipeline",

@@ -23,8 +23,8 @@ class _Facts:
 class DType(enum.Enum):
     """An element type. The value is its short name, used in every text form.
 
-    OBJECT is that of a value which is no tensor (a sequence, an optional value, a map) or whose type
-    nothing tells: only steps on the host touch it.
+    OBJECT is that of a value which is no tensor (a sequence, an optional value, a map) or whose
+    type nothing tells: only steps on the host touch it.
     """
 
     F32 = "f32"

@@ -1,4 +1,4 @@
-"""Every error that planish raises on purpose. Each says what was expected, found, where, what to do."""
+"""Every error that planish raises on purpose: what was expected, found, where, what to do."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def loads_of(expr: Expr) -> list[Load]:
 
 
 def coefficient(expr: Expr, var: str) -> int | Sym | None:
-    """d expr / d var where `expr` is affine in `var`; None where it is not, or not known.
+    """The derivative d expr / d var where `expr` is affine in `var`; None where that is not known.
 
     The workhorse of vectorisation: 0 means uniform along `var`, 1 means consecutive.
     """

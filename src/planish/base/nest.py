@@ -22,8 +22,8 @@ from planish.base.expr import Expr, parse_expr, print_expr
 from planish.base.shapes import Dim, parse_dim
 
 # How a reduction combines. `first` of an empty reduction is undefined; the identity of the others
-# is 0, 1, the lowest and the highest value. argmax and argmin give the i64 position in the flattened
-# reduction space of the first best (argmax_last, argmin_last: of the last best).
+# is 0, 1, the lowest and the highest value. argmax and argmin give the i64 position in the
+# flattened reduction space of the first best (argmax_last, argmin_last: of the last best).
 COMBINERS = ("sum", "prod", "max", "min", "argmax", "argmin", "argmax_last", "argmin_last", "or")
 
 

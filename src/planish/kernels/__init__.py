@@ -1,1 +1,1 @@
-
+"""The catalogue: workloads, their references, and the kernels that run them."""

@@ -338,7 +338,7 @@ class Function:
     # ---- vectors, casts -------------------------------------------------------------------------
 
     def select(self, condition: Val, a: Val, b: Val) -> Val:
-        """a where the condition holds, else b."""
+        """`a` where the condition holds, else `b`."""
         return self.emit(
             a.ty, f"select {condition.ty} {condition.ref}, {a.ty} {a.ref}, {b.ty} {b.ref}"
         )

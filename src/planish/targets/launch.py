@@ -63,7 +63,7 @@ class GuardedBuffer:
     def array(self, dtype: np.dtype, count: int) -> np.ndarray:
         """A view of the first `count` elements."""
         raw = (ctypes.c_char * (count * np.dtype(dtype).itemsize)).from_address(self.address)
-        return np.frombuffer(raw, dtype=dtype, count=count)
+        return np.ndarray((count,), dtype, memoryview(raw).cast("B"))
 
 
 def launch(

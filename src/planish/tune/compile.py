@@ -1,4 +1,4 @@
-"""Compiles many tactics on all cores: in processes, since LLVM in one runs one compile at a time."""
+"""Compiles many tactics on all cores: in processes, since LLVM compiles one at a time in each."""
 
 from __future__ import annotations
 

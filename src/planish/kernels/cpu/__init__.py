@@ -1,1 +1,1 @@
-
+"""Kernels for the CPU, emitted as LLVM code."""

@@ -47,7 +47,7 @@ class Frame:
                 self._sizes[dim] = self._polynomial(dim)
 
     def size(self, dim: Dim) -> Val:
-        """The value of a size. A symbolic one that was not prepared is computed where it is used."""
+        """The value of a size. A symbolic one that was not prepared is computed at its use."""
         if isinstance(dim, int):
             return i64(dim)
         return self._sizes.get(dim) or self._polynomial(dim)

@@ -1,1 +1,1 @@
-
+"""Loop nests before any target: normal form, clamping, schedules."""
