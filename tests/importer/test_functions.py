@@ -30,7 +30,8 @@ def test_model_local_functions() -> None:
     outer = function("Outer", [node("Inner", "a b", "t", domain="local", slope=0.5),
                                node("Mul", "t t", "c")], [])  # fmt: skip
     model = model_of(
-        [node("Outer", "x x", "y", domain="local"), node("Inner", "y x", "z", domain="local", slope=0.25)],
+        [node("Outer", "x x", "y", domain="local"),
+         node("Inner", "y x", "z", domain="local", slope=0.25)],
         {"x": X.shape}, ["y", "z"], functions=[inner, outer], domains={"local": 1},
     )  # fmt: skip
     half = np.where(X < 0, X / 2, X) + X
@@ -96,7 +97,8 @@ def test_loop_with_a_nested_if() -> None:
         [value("go_out", TensorProto.BOOL, []), value("s_out", TensorProto.FLOAT, X.shape),
          value("trace", TensorProto.FLOAT, [2])],
     )  # fmt: skip
-    weights = {"axis": np.array([1]), "trips": np.array(4), "go0": np.array(True), "s0": np.zeros_like(X)}
+    weights = {"axis": np.array([1]), "trips": np.array(4)}
+    weights |= {"go0": np.array(True), "s0": np.zeros_like(X)}
     model = model_of([node("Loop", "trips go0 s0", "total traces", body=body)], {"x": X.shape},
                      ["total", "traces"], weights)  # fmt: skip
     (total, traces) = backend.run_model(model, [X], threads=1)

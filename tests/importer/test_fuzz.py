@@ -44,8 +44,8 @@ def seeds() -> tuple[bytes, ...]:
         model_of([branch], {"x": [3]}, ["y"], {"f": np.array(True)}, 18),
         model_of([node("Twice", "x", "y", domain="f")], {"x": [3]}, ["y"], functions=[twice],
                  domains={"f": 1}),
-        model_of([node("Slice", "x", "y", starts=[0], ends=[2]), node("Pad", "y", "z", pads=[1, 1])],
-                 {"x": [3]}, ["z"], opset=8),
+        model_of([node("Slice", "x", "y", starts=[0], ends=[2]),
+                  node("Pad", "y", "z", pads=[1, 1])], {"x": [3]}, ["z"], opset=8),
     ]  # fmt: skip
     return tuple(model.SerializeToString() for model in models)
 
