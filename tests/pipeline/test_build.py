@@ -171,3 +171,11 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], says
 def test_an_unknown_instruction_set_is_refused() -> None:
     with pytest.raises(PlanishError, match="sse9"):
         build(model(MODELS["gemm"]), isa="sse9")
+
+
+@pytest.mark.parametrize("name", ["data_dependent", "host_in_the_middle"])
+def test_models_with_host_steps_are_tuned_too(name: str, tmp_path: Path) -> None:
+    made = model(MODELS[name])
+    feeds = feeds_of(made)
+    plan = build(made, level=3, threads=1, timing_cache=tmp_path / "times.json")
+    assert_close(_run(plan, feeds), expected(made, feeds))

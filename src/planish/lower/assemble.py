@@ -307,13 +307,13 @@ def _native_step(
         reason=(*((step.note,) if step.note else ()), *tactic.reason),
         workload=str(workload),
         micros=tactic.micros,
-        flops=_likely(substitute(flops(workload), env), opt),
+        flops=likely(substitute(flops(workload), env), opt),
         bytes=total_bytes(step, opt),
         precision=str(workload.outputs[0].dtype),
     )
 
 
-def _likely(size: Dim, opt: Mapping[str, int]) -> int:
+def likely(size: Dim, opt: Mapping[str, int]) -> int:
     """A size at the opt shapes; sizes that only data tell count as 1."""
     return evaluate(size, {name: opt.get(name, 1) for name in symbols_of(size)})
 
@@ -348,4 +348,4 @@ def _infos(values: Sequence[Value]) -> tuple[TensorInfo, ...]:
 def total_bytes(step: LoweredStep, env: Mapping[str, int]) -> int:
     """Bytes read and written, counting each operand once."""
     views = [*(s.storage for s in step.inputs), *step.outputs]
-    return sum(_likely(product(v.shape), env) * v.dtype.size for v in views)
+    return sum(likely(product(v.shape), env) * v.dtype.size for v in views)

@@ -16,7 +16,7 @@ from planish.base.errors import BuildError, CompileError
 from planish.base.shapes import evaluate
 from planish.graph.graph import Graph
 from planish.kernels.workload import Workload
-from planish.lower.assemble import Assembler, Chosen
+from planish.lower.assemble import Assembler, Chosen, likely
 from planish.lower.lowering import Lowered
 from planish.pipeline.dumps import Dumps
 from planish.pipeline.options import Options, Progress
@@ -115,7 +115,7 @@ class Trial:
             return None
         step = next(s for s in self.steps if s.workload == workload)
         env = {
-            name: evaluate(dim, self.opt)
+            name: likely(dim, self.opt)
             for name, dim in zip(workload.params, step.params, strict=True)
         }
         made = [self._compiled[workload, t.text] for t in (tactic, plain)]

@@ -56,7 +56,7 @@ class TimingCache:
         """Take over what another file has and this one lacks."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CacheError(
                 f"{path} is no timing cache: {error}", hint="delete it, or name another file"
             ) from error

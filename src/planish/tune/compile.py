@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -43,10 +44,14 @@ def compile_tactic(tactic: Tactic, workload: Workload, target: CpuTarget) -> Com
     """Compile in this process.
 
     Raises:
-        CompileError: LLVM refused the code.
+        CompileError: There is no code for it, or LLVM refused the code.
     """
-    source = tactic.kernel.emit(workload, tactic.config, target)
-    return Compiled(source, compile_object(source.text, target))
+    try:
+        source = tactic.kernel.emit(workload, tactic.config, target)
+        return Compiled(source, compile_object(source.text, target))
+    except Exception as error:  # as the worker processes do: one tactic must not end a build
+        what = f"{type(error).__name__}: {error}"
+        raise CompileError(f"tactic {tactic.text} does not compile: {what}\n{workload}") from error
 
 
 def compile_here(
@@ -95,7 +100,8 @@ class CompilePool:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # of what a dead process did not read
+                        pipe.close()
 
     def submit(self, tactic: Tactic, workload: Workload, target: CpuTarget) -> Future[Compiled]:
         """Compile a tactic in the background."""
