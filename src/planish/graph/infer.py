@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
@@ -81,6 +82,30 @@ def settled_type(known: TensorType, result: Result) -> TensorType:
             for d, s in zip(shape, stated, strict=True)
         )  # fmt: skip
     return TensorType(result.dtype, shape)
+
+
+def infer_from(graph: Graph, nodes: Iterable[Node]) -> None:
+    """Infer anew what some nodes make, and what that changes for the nodes behind them.
+
+    Args:
+        graph: The graph.
+        nodes: Where to start, in topological order.
+
+    Raises:
+        ModelError: An operator does not accept its inputs.
+    """
+    pending = deque(nodes)
+    waiting = set(pending)
+    while pending:
+        node = pending.popleft()
+        waiting.discard(node)
+        before = [(v.type, v.dims) for v in node.outputs if v is not None]
+        infer_types(graph, [node])
+        made = [v for v in node.outputs if v is not None]
+        for value, old in zip(made, before, strict=True):
+            if (value.type, value.dims) != old:
+                pending += [user for user in graph.users(value) if user not in waiting]
+                waiting.update(graph.users(value))
 
 
 def results_of(node: Node) -> list[Result]:

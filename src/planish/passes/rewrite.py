@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from planish.base.errors import VerifyError
 from planish.graph.graph import Graph, Patch
-from planish.graph.infer import infer_types
+from planish.graph.infer import infer_from, infer_types
 
 _MOST_SWEEPS = 1000  # a chain of nodes may need a sweep each; more means that a pass undoes itself
 
@@ -64,11 +64,17 @@ class PassRun:
                 break
         else:
             raise VerifyError(f"pass {work.name} still finds rewrites after {_MOST_SWEEPS} sweeps")
-        if made:
-            infer_types(self.graph)
-            if self.after is not None:
-                self.after(work, self.graph)
+        if made and self.after is not None:
+            self.after(work, self.graph)
         return made
+
+    def _retype(self, patch: Patch) -> None:
+        """Types of what a rewrite made, and of all that reads it."""
+        infer_types(self.graph, patch.add)
+        taken = [new for _, new in patch.replace]
+        makers = [v.producer for v in taken if v.producer is not None]
+        users = [user for value in taken for user in self.graph.users(value)]
+        infer_from(self.graph, dict.fromkeys((*makers, *users)))
 
     def _sweep(self, work: Pass) -> int:
         made = 0
@@ -76,7 +82,7 @@ class PassRun:
             if self.limit is not None and self.total >= self.limit:
                 return 0
             self.graph.apply(patch, work.name)
-            infer_types(self.graph, patch.add)
+            self._retype(patch)
             self.done[work.name] = self.done.get(work.name, 0) + 1
             made += 1
         return made
