@@ -6,7 +6,7 @@ it is made of. Any chain of reshapes and transposes is a map as long as sizes di
     [N,12,197,64] ─ Transpose(2,0,1,3) ─ Reshape [197*N,768]         atoms N 12 197 64
                                                                       axes  (197 N) (12 64)
 
-Not handled: cuts across axes whose sizes do not divide each other ([4,6] as [8,3]); empty tensors.
+Not handled: cuts across axes whose sizes do not divide each other ([6,4] as [8,3]); empty tensors.
 """
 
 from __future__ import annotations
