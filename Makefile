@@ -6,7 +6,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && \
 	echo "$$p" && break; done)
 BIN := $(VENV)/bin
-PYTEST_ARGS ?=
+# Tests run in as many processes as there are cores.
+PYTEST_ARGS ?= -n auto
 BENCH_ARGS ?=
 
 .PHONY: help demo test bench lint clean
