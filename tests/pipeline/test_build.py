@@ -179,3 +179,18 @@ def test_models_with_host_steps_are_tuned_too(name: str, tmp_path: Path) -> None
     feeds = feeds_of(made)
     plan = build(made, level=3, threads=1, timing_cache=tmp_path / "times.json")
     assert_close(_run(plan, feeds), expected(made, feeds))
+
+
+def test_opt_sizes_that_do_not_fit_ask_for_a_profile(tmp_path: Path) -> None:
+    made = model("""
+g (float[N,3] x, float[3,2] wa) => (float[2,2] y) {
+  s = Constant <value = int64[2] {2, 3}> ()
+  r = Reshape (x, s)
+  e = Softmax (r)
+  y = MatMul (e, wa)
+}""")
+    cache = tmp_path / "times.json"
+    with pytest.raises(ShapeError, match="level 0"):
+        build(made, level=2, threads=1, timing_cache=cache)
+    plan = build(made, level=2, threads=1, timing_cache=cache, profiles={"N": (1, 2, 4)})
+    assert_close(_run(plan, feeds_of(made, {"N": 2})), expected(made, feeds_of(made, {"N": 2})))

@@ -12,7 +12,7 @@ import numpy as np
 
 from planish.base import knobs
 from planish.base.dtypes import DType
-from planish.base.errors import BuildError, CompileError
+from planish.base.errors import BuildError, CompileError, ShapeError
 from planish.base.shapes import evaluate
 from planish.graph.graph import Graph
 from planish.kernels.workload import Workload
@@ -127,7 +127,13 @@ class Trial:
         plan = self.plan(choice, {})
         times: dict[Workload, list[float]] = {}
         with Engine(plan) as engine:
-            report = engine.profile(opt_feeds(plan), runs=runs)
+            try:
+                report = engine.profile(opt_feeds(plan), runs=runs)
+            except ShapeError as error:
+                raise ShapeError(
+                    f"the model cannot be timed at the opt shapes: {error.message}",
+                    hint="give a profile whose sizes fit each other, or build at level 0",
+                ) from None
         shared = Counter(step.group for step in plan.steps if isinstance(step, NativeStep))
         for step, made, timed in zip(self.steps, plan.steps, report.steps, strict=True):
             if step.workload is None or not isinstance(made, NativeStep):
