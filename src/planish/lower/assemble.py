@@ -226,7 +226,9 @@ class _Weights:
             if key not in self._packed:
                 data = np.asarray(source.data)
                 if pack:
-                    data = data.reshape(tuple(source.storage.shape))  # type: ignore[arg-type]  # constants are static
+                    view = source.storage  # axes of stride 0 only repeat the constant
+                    pairs = zip(view.shape, view.strides, strict=True)
+                    data = data.reshape([1 if step == 0 else int(str(e)) for e, step in pairs])
                     data = pack(step.workload, tactic.config, target, position, data)
                 self._packed[key] = np.ascontiguousarray(data)
             self._numbers[key] = len(self.arrays)

@@ -429,9 +429,7 @@ def _merge_rows(
     merged, new = merge_loops(loops, walks)
     extents = tuple(loop.extent for loop in merged)
     if flat and not merged:
-        extents = (1,)
-        still: list[Dim] = [0]
-        new = [still] * len(new)
+        extents, new = (1,), [[0]] * len(new)
 
     def view(old: Storage, walk: list[Dim], tail: int) -> Storage:
         shape = (*extents, *old.shape[len(old.shape) - tail :])
@@ -441,8 +439,12 @@ def _merge_rows(
     tail = 1 if flat else 2
     operands.sources[0] = Source(view(a, new[0], tail))
     out = view(target, new[1], tail)
-    if not flat:
-        old = operands.sources[1]
+    old = operands.sources[1]
+    if flat:
+        still = [0] * (len(extents) - 1)
+        wide = Storage(b.buffer, (*extents[:-1], *b.shape), (*still, *b.strides), b.offset)
+        operands.sources[1] = Source(wide, old.data, old.const)
+    else:
         wide = view(b, new[2], 2)
         operands.sources[1] = Source(
             wide, old.data, old.const and wide.strides == dense_strides(wide.shape)
