@@ -41,3 +41,9 @@ def test_symbolic_batch_and_space():
     x = image((N, 3, H, W))
     check(KERNEL, conv(x, 5, (3, 3), pads=1), {"N": 2, "H": 5, "W": 13})
     check(KERNEL, conv(x, 5, (3, 3), stride=2), {"N": 1, "H": 4, "W": 3})
+
+
+@pytest.mark.parametrize("group", [1, 3])
+def test_long_kernels(group):
+    x = image((1, 3, 200))
+    check(KERNEL, conv(x, 9, (50,), stride=7, pads=20, group=group))

@@ -27,3 +27,9 @@ def test_ranks_channels_first_run_time_weights(size):
     x = image((1, 3, *size), first=True)
     w = conv_transpose(x, 5, (3,) * len(size), stride=2, pads=1, const_weights=False)
     check(KERNEL, w)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (4, 1), (4, 2), (6, 4)])
+def test_long_kernels(stride, dilation):
+    x = image((1, 3, 40))
+    check(KERNEL, conv_transpose(x, 5, (50,), stride=stride, dilation=dilation, pads=7))

@@ -172,13 +172,13 @@ class AttentionWriter:
         f, frame = self.f, self.frame
         self.nq = nq
         if self.once:
-            self.key_block(i64(0), i64(int(str(self.keys))))
+            self._key_block(i64(0), i64(int(str(self.keys))))
         else:
-            self.clear()
+            self._clear()
             keys = frame.size(self.keys)
             with f.loop(0, keys, self.block) as loop:
                 left = f.sub(keys, loop.index)
-                self.key_block(loop.index, f.min(left, i64(self.block)))
+                self._key_block(loop.index, f.min(left, i64(self.block)))
         self.nq = self.shape.nq
 
     def _at(self, part: int, row: Val | int = 0, v: int = 0) -> Val:
@@ -212,7 +212,7 @@ class AttentionWriter:
             scaled = [f.fmul(x, factor) for x in self._load(self.layout.query, d.index)]
             self._save(scaled, self.layout.query, d.index)
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """M, L and O before the first block of keys."""
         f = self.f
         self._save([real(_LOWEST, self.ty)] * self.nq, self.layout.top)
@@ -220,7 +220,7 @@ class AttentionWriter:
         with f.loop(0, self.width) as e:
             self._save([zero(self.ty)] * self.nq, self.layout.values, e.index)
 
-    def key_block(self, first: Val, count: Val) -> None:
+    def _key_block(self, first: Val, count: Val) -> None:
         """Take a block of keys into M, L and O."""
         old = [real(_LOWEST, self.ty)] * self.nq
         if not self.once:

@@ -27,6 +27,7 @@ from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Module, Val, i64, vector, zero
 
 _MAX_UNROLLED = 160  # multiply-adds in the straight-line code of one tile
+_MAX_TAPS = 31  # along a row: each is written out
 _UNIT_CYCLES = 2000  # below this much work a unit's own cost would show
 
 
@@ -42,6 +43,8 @@ def refuse(w: Workload, t: CpuTarget) -> str | None:
     s = conv_shape(w)
     if s.group != s.channels or s.features != s.channels:
         return "not one filter a channel"
+    if s.kernel[-1] > _MAX_TAPS:
+        return f"more than {_MAX_TAPS} taps along a row"
     if s.channels == 1:
         return "one channel has no lanes to fill"
     if len(w.outputs) > 1:

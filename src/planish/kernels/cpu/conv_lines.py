@@ -34,6 +34,8 @@ from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Module, Val, element_bytes, i64, vector, zero
 
+_UNROLLED_TAPS = 7  # of the last axis; more of them are a loop
+
 
 @dataclass(frozen=True)
 class _PhaseOfLine:
@@ -358,16 +360,30 @@ class _Line:
                 taps.enter_context(f.when(exists))
                 source = frame.move(source, writer.x, axis + 2, place)
                 first = f.add(f.mul(first, writer.kernel[axis]), tap)
-            for k, offset in phase.taps:
-                place = f.add(f.mul(u, phase.step_in), offset)
-                number = f.add(f.mul(first, writer.kernel[-1]), k)
-                with ExitStack() as guard:
-                    if checked:
-                        inside = f.icmp("ult", place, frame.size(writer.x.shape[-1]))
-                        guard.enter_context(f.when(inside))
-                    at = frame.move(source, writer.x, writer.rank + 1, place)
-                    self._tap(sums, at, number, pixels, phase.step_in)
+            first = f.mul(first, writer.kernel[-1])
+            with ExitStack() as line:
+                for k, offset in self._line_taps(phase, line):
+                    place = f.add(f.mul(u, phase.step_in), offset)
+                    with ExitStack() as guard:
+                        if checked:
+                            inside = f.icmp("ult", place, frame.size(writer.x.shape[-1]))
+                            guard.enter_context(f.when(inside))
+                        at = frame.move(source, writer.x, writer.rank + 1, place)
+                        self._tap(sums, at, f.add(first, k), pixels, phase.step_in)
         self._store(phase, u, sums, pixels)
+
+    def _line_taps(self, phase: _PhaseOfLine, line: ExitStack) -> list[tuple[Val, Val]]:
+        """(kernel index, input of u = 0) of the last axis's taps: all, or the one of a loop.
+
+        Both grow evenly from tap to tap.
+        """
+        taps = phase.taps
+        if len(taps) <= _UNROLLED_TAPS:
+            return [(i64(k), i64(offset)) for k, offset in taps]
+        f = self.f
+        (k, offset), (next_k, next_offset) = taps[:2]
+        n = line.enter_context(f.loop(0, len(taps))).index
+        return [(f.add(f.mul(n, next_k - k), k), f.add(f.mul(n, next_offset - offset), offset))]
 
     def _tap(self, sums: Sequence[Val], at: Val, number: Val, pixels: int, step: int) -> None:
         """All channels of one tap."""
