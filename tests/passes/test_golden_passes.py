@@ -1,7 +1,8 @@
 """Every pass against golden text, against itself before and after, and against a second run.
 
 A file of tests/passes/golden/<pass>/ holds the graph before, a line of dashes, and what the pass
-makes of it: the graph, then a line for each rewrite. `pytest --update-golden` writes that half.
+makes of it: the graph, then a line for each rewrite. `pytest --update-golden` writes that half. The
+files of golden/all/ are for all passes in order.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ from graph_runs import assert_same, outputs_of, random_feeds
 from planish.graph.parse import parse_graph
 from planish.graph.text import print_graph
 from planish.graph.verify import verify
-from planish.passes.rewrite import PassRun
+from planish.passes.rewrite import Pass, PassRun
 from planish.passes.table import PASSES
 
 GOLDEN = Path(__file__).parent / "golden"
 LINE = "-" * 40 + "\n"
 WORKS = {work.name: work for work in PASSES}
-FILES = sorted(path for name in WORKS for path in (GOLDEN / name).glob("*.txt"))
+FILES = sorted(path for name in (*WORKS, "all") for path in (GOLDEN / name).glob("*.txt"))
 IDS = [f"{path.parent.name}/{path.stem}" for path in FILES]
+
+
+def works_of(path: Path) -> tuple[Pass, ...]:
+    name = path.parent.name
+    return PASSES if name == "all" else (WORKS[name],)
 
 
 def before_of(path: Path) -> str:
@@ -33,7 +39,9 @@ def before_of(path: Path) -> str:
 def test_text(path: Path, golden: Callable[[Path, str], None]) -> None:
     before = before_of(path)
     graph = parse_graph(before)
-    PassRun(graph).run(WORKS[path.parent.name])
+    run = PassRun(graph)
+    for work in works_of(path):
+        run.run(work)
     verify(graph)
     notes = "".join(f"{event.note}\n" for event in graph.history)
     golden(path, before + LINE + print_graph(graph, digests=False) + notes)
@@ -44,7 +52,9 @@ def test_numbers(path: Path) -> None:
     graph = parse_graph(before_of(path))
     feeds = random_feeds(graph)
     expected = outputs_of(graph, feeds)
-    PassRun(graph).run(WORKS[path.parent.name])
+    run = PassRun(graph)
+    for work in works_of(path):
+        run.run(work)
     assert_same(outputs_of(graph, feeds), expected)
 
 
@@ -52,9 +62,10 @@ def test_numbers(path: Path) -> None:
 def test_second_run_changes_nothing(path: Path) -> None:
     graph = parse_graph(before_of(path))
     run = PassRun(graph)
-    run.run(WORKS[path.parent.name])
+    for work in works_of(path):
+        run.run(work)
     text = print_graph(graph)
-    assert run.run(WORKS[path.parent.name]) == 0
+    assert [run.run(work) for work in works_of(path)] == [0] * len(works_of(path))
     assert print_graph(graph) == text
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
 from planish.graph.infer import args_of, op_of
+from planish.ops.op import Primitive
 from planish.passes.match import known_rank
 from planish.passes.rewrite import Pass
 
@@ -37,9 +38,10 @@ def find(graph: Graph) -> Iterator[Patch]:
 def _expansion(graph: Graph, node: Node) -> Patch | None:
     op = op_of(node)
     assert op is not None and op.expand is not None
-    primitives = op.expand(args_of(node), node.attrs)
-    if primitives is None:
+    found = op.expand(args_of(node), node.attrs)
+    if found is None:
         return None
+    primitives = _needed(found, {f"out{n}" for n, v in enumerate(node.outputs) if v is not None})
     known: dict[str, Value | None] = {str(n): v for n, v in enumerate(node.inputs)}
     nodes: list[Node] = []
     for primitive in primitives:
@@ -66,6 +68,16 @@ def _expansion(graph: Graph, node: Node) -> Patch | None:
             pairs.append((value, made))
     note = f"{node.name}: {node.op} as {' + '.join(n.op for n in nodes)}"
     return Patch(note, remove=(node,), add=tuple(nodes), replace=tuple(pairs))
+
+
+def _needed(primitives: list[Primitive], wanted: set[str]) -> list[Primitive]:
+    """The primitives that lead to the results that somebody wants."""
+    needed: list[Primitive] = []
+    for primitive in reversed(primitives):
+        if not wanted.isdisjoint(primitive.outputs):
+            needed.insert(0, primitive)
+            wanted |= {name for name in primitive.inputs if isinstance(name, str)}
+    return needed
 
 
 PASS = Pass("expand_operators", "composite operators expanded", find)

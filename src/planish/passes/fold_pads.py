@@ -4,6 +4,7 @@
     x ─ Pad(0) ─ AveragePool                       becomes   x ─ AveragePool(count_include_pad=1)
     x ─ Pad(-inf) ─ MaxPool                        becomes   x ─ MaxPool(pads)
     x ─ Relu ─ Pad(0) ─ MaxPool                    becomes   x ─ Relu ─ MaxPool(pads): it is ≥ 0
+    x ─ Pad ─ Transpose ─ Conv                     becomes   x ─ Transpose ─ Conv(pads)
     x ─ Conv(auto_pad=SAME_UPPER)                  becomes   x ─ Conv(pads=…), where sizes are known
 
 Not handled: padding of the batch or the channels, other modes than constant, pads that cut; pools
@@ -13,6 +14,7 @@ whose windows may lie in the padding altogether; pools of Lp norms.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -62,10 +64,15 @@ def _explicit(graph: Graph, node: Node) -> Patch | None:
 
 
 def _absorbed(graph: Graph, node: Node) -> Patch | None:
-    before = first_input(node).producer
+    before, view = first_input(node).producer, None
+    if before is not None and before.op == "Transpose":
+        before, view = first_input(before).producer, before
     if before is None or before.op != "Pad" or not known_rank(*before.inputs):
         return None
-    pads = spatial_pads(before)
+    perm = None if view is None else view.attrs.get("perm")
+    if view is not None and perm is None:
+        return None
+    pads = spatial_pads(before, perm)
     if pads is None or node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
         return None
     old = tuple(node.attrs.get("pads") or (0,) * len(pads))
@@ -82,11 +89,23 @@ def _absorbed(graph: Graph, node: Node) -> Patch | None:
         fits = node.op == "MaxPool" and _max_ignores(node, source, value, attrs["pads"])
     if not fits:
         return None
-    return _replaced(graph, node, source, attrs, f"{before.name} is padding of {node.name}", before)
+    note = f"{before.name} is padding of {node.name}"
+    if view is None:
+        return _replaced(graph, node, source, attrs, note, before)
+    shape = tuple(source.shape[axis] for axis in perm or ())
+    turned = Value(graph.fresh(view.output.name), TensorType(source.dtype, shape))
+    inner = Node("Transpose", [source], [turned], view.attrs, name=view.name, origin=view.origin)
+    patch = _replaced(graph, node, turned, attrs, note, before)
+    return None if patch is None else replace(patch, add=(inner, *patch.add))
 
 
-def spatial_pads(node: Node) -> tuple[int, ...] | None:
-    """The pads of the spatial axes, begins before ends; None if others are padded, or not so."""
+def spatial_pads(node: Node, perm: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """The pads of the spatial axes, begins before ends; None if others are padded, or not so.
+
+    Args:
+        node: A Pad.
+        perm: The transpose behind it, after which the axes are counted.
+    """
     rank = len(first_input(node).shape)
     pads = ints(node.input(1))
     axes = tuple(range(rank)) if node.input(3) is None else ints(node.input(3))
@@ -94,7 +113,8 @@ def spatial_pads(node: Node) -> tuple[int, ...] | None:
         return None
     begin, end = [0] * rank, [0] * rank
     for n, axis in enumerate(axes):
-        begin[axis % rank], end[axis % rank] = pads[n], pads[n + len(axes)]
+        place = axis % rank if perm is None else perm.index(axis % rank)
+        begin[place], end[place] = pads[n], pads[n + len(axes)]
     if rank < 3 or any((*begin[:2], *end[:2])) or min(*begin, *end) < 0:
         return None
     return (*begin[2:], *end[2:])
