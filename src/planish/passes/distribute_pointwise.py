@@ -49,7 +49,9 @@ def _may_absorb(graph: Graph, value: Value | None, concat: Node) -> bool:
     maker = None if value is None else value.producer
     if value is None or maker is None or graph.only_user(value) is not concat:
         return False
-    return maker.op not in VIEWS and maker.op not in ("Concat", "Slice", "Split", "Expand")
+    if maker.op == "Expand":
+        return first_input(maker).is_const
+    return maker.op not in VIEWS and maker.op not in ("Concat", "Slice", "Split")
 
 
 def _distributed(graph: Graph, concat: Node, node: Node) -> Patch | None:

@@ -107,7 +107,7 @@ class _Grouping:
     def loops(self) -> None:
         """What is left of the pointwise nodes, each with its producers."""
         for node in reversed(self.graph.nodes):
-            if self._free(node) and self._is_element(node) and node.op not in VIEWS:
+            if self._free(node) and self._is_element(node) and not _is_view(node):
                 producers = self._producers(node) if self._is_pointwise(node) else []
                 self._put(Layer("loop", node, [*producers, node]))
 
@@ -117,7 +117,7 @@ class _Grouping:
             if id(node) not in self.layer_of:
                 kind = "host"
                 if id(node) not in self.host:
-                    kind = "view" if node.op in VIEWS else "concat"
+                    kind = "view" if _is_view(node) else "concat"
                 self._put(Layer(kind, node, [node]))
 
     def layers_in_order(self) -> list[Layer]:
@@ -261,6 +261,12 @@ class _Grouping:
 
 
 _WINDOWS = frozenset(("MaxPool", "AveragePool", "LpPool", "LRN"))
+
+
+def _is_view(node: Node) -> bool:
+    """Whether a node may move no data. What it makes of a constant has to be written somewhere."""
+    source = node.input(0)
+    return node.op in VIEWS and source is not None and not source.is_const
 
 
 def _origin_index(value: Value) -> tuple[Expr, ...]:
