@@ -17,6 +17,8 @@ from planish.graph.parse import parse_graph
 from planish.passes.explain_missed import explain_missed
 from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.passes.merge_siblings import merge_siblings
+from planish.passes.rewrite import PassRun
+from planish.passes.table import PASSES
 
 GOLDEN = Path(__file__).parent / "golden" / "layers"
 LINE = "-" * 40 + "\n"
@@ -100,3 +102,64 @@ def test_layers_that_need_each_other_are_refused() -> None:
     a, b, c = graph.nodes
     with pytest.raises(ValueError, match="need each other"):
         sort_layers([Layer("loop", c, [a, c]), Layer("loop", b, [b])])
+
+
+def missed_after_all_passes(text: str) -> list[tuple[str, str]]:
+    graph = parse_graph(text)
+    run = PassRun(graph)
+    for work in PASSES:
+        run.run(work)
+    return explain_missed(graph, layers_of(graph))
+
+
+def test_batch_norms_that_stay() -> None:
+    missed = missed_after_all_passes(
+        """
+        graph g
+          input %x: f32[1,4,6,6]
+          const %x2: f32[1] = [2.0]
+          const %w: f32[4,4,1,1] = random(1)
+          const %s: f32[4] = random(2, 0.5, 1.5)
+          const %b: f32[4] = random(3)
+          %pool = MaxPool(%x) kernel_shape=[2, 2]
+          %bn1 = BatchNormalization(%pool, %s, %b, %b, %s)
+          %r = Relu(%bn1)
+          %conv = Conv(%r, %w)
+          %twice = Add(%conv, %x2)
+          %bn2 = BatchNormalization(%conv, %s, %b, %b, %s)
+          %folded = Conv(%bn2, %w)
+          %bn3 = BatchNormalization(%folded, %s, %b, %b, %s)
+          output %twice
+          output %bn3
+        """
+    )
+    reasons = dict(missed)
+    no_weights = "not folded into weights: it follows pool (MaxPool), which has no weights"
+    assert reasons["bn1"] == no_weights
+    assert reasons["twice"] == "not absorbed by conv: conv is also read by folded (Conv)"
+    assert not {"bn2", "bn3"} & set(reasons)  # into the convolution behind, and the one in front
+
+
+def test_softmaxes_that_are_no_attention() -> None:
+    missed = missed_after_all_passes(
+        """
+        graph g
+          input %q: f32[2,5,4]
+          input %k: f32[2,4,5]
+          input %v: f32[2,5,4]
+          %s = MatMul(%q, %k)
+          %t = Tanh(%s)
+          %p = Softmax(%t)
+          %y = MatMul(%p, %v)
+          %s2 = MatMul(%v, %k)
+          %p2 = Softmax(%s2)
+          %y2 = MatMul(%p2, %v)
+          output %y
+          output %y2
+          output %p2
+        """
+    )
+    assert missed == [
+        ("p", "not fused to attention: its scores are no scaled and masked product"),
+        ("p2", "not fused to attention: p2 is read by others too"),
+    ]
