@@ -7,88 +7,40 @@ Pointers are opaque; addresses are computed in bytes.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-_FLOATS = {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}
-_BITS = {"float": 32, "double": 64, "half": 16, "bfloat": 16, "ptr": 64}
+from planish.targets.ir_values import (
+    Int,
+    Val,
+    as_value,
+    element_bytes,
+    i64,
+    integer,
+    literal_of,
+    real,
+    suffix,
+    type_of,
+    typed,
+    vector,
+    zero,
+)
 
-
-@dataclass(frozen=True)
-class Val:
-    """An SSA value or a literal.
-
-    Attributes:
-        ty: LLVM type as text, e.g. "i64", "<16 x float>", "ptr".
-        ref: How an instruction names it, e.g. "%12" or "7".
-        literal: The integer where it is known.
-    """
-
-    ty: str
-    ref: str
-    literal: int | None = None
-
-    @property
-    def lanes(self) -> int:
-        """Number of vector lanes; 1 for a scalar."""
-        return int(self.ty[1:].split(" x ")[0]) if self.ty.startswith("<") else 1
-
-    @property
-    def element(self) -> str:
-        """The type of one lane."""
-        return self.ty[:-1].split(" x ")[1] if self.ty.startswith("<") else self.ty
-
-
-Int = int | Val
-
-
-def vector(element: str, lanes: int) -> str:
-    """The type of `lanes` elements; the element itself for one lane."""
-    return element if lanes == 1 else f"<{lanes} x {element}>"
-
-
-def i64(value: int) -> Val:
-    """A 64-bit integer literal."""
-    return Val("i64", str(value), value)
-
-
-def integer(value: int, ty: str = "i64") -> Val:
-    """An integer literal of a scalar type."""
-    return Val(ty, str(value), value)
-
-
-def real(value: float, ty: str = "float") -> Val:
-    """A floating-point literal of a scalar or vector type, bit-exact."""
-    scalar = Val(ty, "").element
-    text = _real_text(value, scalar)
-    lanes = Val(ty, "").lanes
-    return Val(ty, text if lanes == 1 else _splat_text(scalar, text, lanes))
-
-
-def zero(ty: str) -> Val:
-    """The all-zero value of any type."""
-    return (
-        Val(ty, "zeroinitializer" if ty.startswith("<") else ("null" if ty == "ptr" else "0"))
-        if Val(ty, "").element not in _FLOATS
-        else real(0.0, ty)
-    )
-
-
-def _real_text(value: float, scalar: str) -> str:
-    if scalar == "half":
-        return f"0xH{struct.unpack('<H', struct.pack('<e', value))[0]:04X}"
-    if scalar == "bfloat":
-        bits = struct.unpack("<I", struct.pack("<f", value))[0]
-        return f"0xR{bits >> 16:04X}"
-    if scalar == "float" and value == value and abs(value) != float("inf"):
-        value = struct.unpack("<f", struct.pack("<f", value))[0]
-    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-
-
-def _splat_text(scalar: str, text: str, lanes: int) -> str:
-    return "<" + ", ".join([f"{scalar} {text}"] * lanes) + ">"
+__all__ = [
+    "Function",
+    "Int",
+    "Loop",
+    "Module",
+    "Val",
+    "element_bytes",
+    "i64",
+    "integer",
+    "real",
+    "suffix",
+    "vector",
+    "zero",
+]
 
 
 @dataclass
@@ -240,62 +192,62 @@ class Function:
 
     def add(self, a: Int, b: Int) -> Val:
         """Integer sum."""
-        x, y = _literal(a), _literal(b)
+        x, y = literal_of(a), literal_of(b)
         if x is not None and y is not None:
-            return integer(x + y, _type(a, b))
+            return integer(x + y, type_of(a, b))
         if x == 0 or y == 0:
-            return _value(b if x == 0 else a)
+            return as_value(b if x == 0 else a)
         return self._int("add", a, b)
 
     def sub(self, a: Int, b: Int) -> Val:
         """Integer difference."""
-        x, y = _literal(a), _literal(b)
+        x, y = literal_of(a), literal_of(b)
         if x is not None and y is not None:
-            return integer(x - y, _type(a, b))
-        return _value(a) if y == 0 else self._int("sub", a, b)
+            return integer(x - y, type_of(a, b))
+        return as_value(a) if y == 0 else self._int("sub", a, b)
 
     def mul(self, a: Int, b: Int) -> Val:
         """Integer product."""
-        x, y = _literal(a), _literal(b)
+        x, y = literal_of(a), literal_of(b)
         if x is not None and y is not None:
-            return integer(x * y, _type(a, b))
+            return integer(x * y, type_of(a, b))
         if x == 0 or y == 0:
-            return integer(0, _type(a, b))
+            return integer(0, type_of(a, b))
         if x == 1 or y == 1:
-            return _value(b if x == 1 else a)
+            return as_value(b if x == 1 else a)
         return self._int("mul", a, b)
 
     def udiv(self, a: Int, b: Int) -> Val:
         """Quotient of two integers that are not negative."""
-        x, y = _literal(a), _literal(b)
+        x, y = literal_of(a), literal_of(b)
         if x is not None and y is not None:
-            return integer(x // y, _type(a, b))
-        return _value(a) if y == 1 else self._int("udiv", a, b)
+            return integer(x // y, type_of(a, b))
+        return as_value(a) if y == 1 else self._int("udiv", a, b)
 
     def urem(self, a: Int, b: Int) -> Val:
         """Remainder of two integers that are not negative."""
-        x, y = _literal(a), _literal(b)
+        x, y = literal_of(a), literal_of(b)
         if x is not None and y is not None:
-            return integer(x % y, _type(a, b))
-        return integer(0, _type(a, b)) if y == 1 else self._int("urem", a, b)
+            return integer(x % y, type_of(a, b))
+        return integer(0, type_of(a, b)) if y == 1 else self._int("urem", a, b)
 
     def min(self, a: Int, b: Int) -> Val:
         """Signed minimum."""
-        x, y = _literal(a), _literal(b)
+        x, y = literal_of(a), literal_of(b)
         if x is not None and y is not None:
-            return integer(min(x, y), _type(a, b))
-        return self.select(self.icmp("slt", a, b), _typed(a, b), _typed(b, a))
+            return integer(min(x, y), type_of(a, b))
+        return self.select(self.icmp("slt", a, b), typed(a, b), typed(b, a))
 
     def max(self, a: Int, b: Int) -> Val:
         """Signed maximum."""
-        x, y = _literal(a), _literal(b)
+        x, y = literal_of(a), literal_of(b)
         if x is not None and y is not None:
-            return integer(max(x, y), _type(a, b))
-        return self.select(self.icmp("sgt", a, b), _typed(a, b), _typed(b, a))
+            return integer(max(x, y), type_of(a, b))
+        return self.select(self.icmp("sgt", a, b), typed(a, b), typed(b, a))
 
     def icmp(self, predicate: str, a: Int, b: Int) -> Val:
         """Integer comparison: eq ne slt sle sgt sge ult ule ugt uge. Works lane by lane."""
-        left, right = _typed(a, b), _typed(b, a)
+        left, right = typed(a, b), typed(b, a)
         ty = vector("i1", left.lanes)
         return self.emit(ty, f"icmp {predicate} {left.ty} {left.ref}, {right.ref}")
 
@@ -361,12 +313,12 @@ class Function:
 
     def extract(self, value: Val, lane: Int) -> Val:
         """One lane."""
-        at = _value(lane)
+        at = as_value(lane)
         return self.emit(value.element, f"extractelement {value.ty} {value.ref}, i64 {at.ref}")
 
     def insert(self, value: Val, scalar: Val, lane: Int) -> Val:
         """The vector with one lane replaced."""
-        at = _value(lane)
+        at = as_value(lane)
         return self.emit(
             value.ty,
             f"insertelement {value.ty} {value.ref}, {scalar.ty} {scalar.ref}, i64 {at.ref}",
@@ -382,7 +334,7 @@ class Function:
 
     def offset(self, pointer: Val, count: Int) -> Val:
         """An address moved by bytes."""
-        at = _value(count)
+        at = as_value(count)
         if at.literal == 0:
             return pointer
         return self.emit("ptr", f"getelementptr i8, ptr {pointer.ref}, i64 {at.ref}")
@@ -400,7 +352,7 @@ class Function:
     def first_lanes(self, lanes: int, count: Int) -> Val:
         """A mask whose first `count` lanes are set."""
         if isinstance(count, int) or count.literal is not None:
-            n = _literal(count) or 0
+            n = literal_of(count) or 0
             bits = ", ".join(f"i1 {'true' if i < n else 'false'}" for i in range(lanes))
             return Val(f"<{lanes} x i1>", f"<{bits}>")
         steps = ", ".join(f"i64 {i}" for i in range(lanes))
@@ -450,7 +402,7 @@ class Function:
         Inside, read `loop.index` and `loop.carried` and end the body with `loop.carry(values)`.
         After it, `loop.results` are the carried values (the initial ones if it never ran).
         """
-        lo, hi = _value(start), _value(stop)
+        lo, hi = as_value(start), as_value(stop)
         known = lo.literal is not None and hi.literal is not None
         before, body, done = self._block, self.label("loop"), self.label("done")
         runs = known and (lo.literal or 0) < (hi.literal or 0)
@@ -515,32 +467,3 @@ class Loop:
     def carry(self, values: Sequence[Val]) -> None:
         """Hand the carried values to the next iteration."""
         self.carried_out = list(values)
-
-
-def suffix(ty: str) -> str:
-    """How an intrinsic's name spells a type: v16f32, i64, …."""
-    value = Val(ty, "")
-    name = _FLOATS.get(value.element, value.element)
-    return name if value.lanes == 1 else f"v{value.lanes}{name}"
-
-
-def element_bytes(ty: str) -> int:
-    """Bytes of one lane of a type."""
-    scalar = Val(ty, "").element
-    return max(1, (_BITS[scalar] if scalar in _BITS else int(scalar[1:])) // 8)
-
-
-def _literal(value: Int) -> int | None:
-    return value.literal if isinstance(value, Val) else value
-
-
-def _type(a: Int, b: Int) -> str:
-    return a.ty if isinstance(a, Val) else (b.ty if isinstance(b, Val) else "i64")
-
-
-def _value(value: Int) -> Val:
-    return value if isinstance(value, Val) else i64(value)
-
-
-def _typed(value: Int, other: Int) -> Val:
-    return value if isinstance(value, Val) else integer(value, _type(value, other))
