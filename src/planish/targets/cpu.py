@@ -25,13 +25,17 @@ class Isa:
     vector_bytes: int
     registers: int  # vector registers a kernel may hold live
     fma: bool
+    dots: tuple[tuple[str, str], ...] = ()  # (host feature, what it brings) of `CpuTarget.dot`
 
 
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "bmi2")
+_AVX2 = ("avx2", "fma", "bmi2", "f16c")
+_DOTS_AVX512 = (("avx512vnni", "bytes"), ("avx512bw", "pairs"))
+_DOTS_AVX2 = (("avxvnni", "bytes"), ("avx2", "pairs"))
 ISAS = (
-    Isa("avx512", "x86_64", _AVX512, "", "-prefer-256-bit", 64, 32, True),
-    Isa("avx2", "x86_64", ("avx2", "fma", "bmi2", "f16c"), "x86-64-v3", "", 32, 16, True),
-    Isa("generic", "x86_64", ("sse2",), "x86-64", "", 16, 16, False),
+    Isa("avx512", "x86_64", _AVX512, "", "-prefer-256-bit", 64, 32, True, _DOTS_AVX512),
+    Isa("avx2", "x86_64", _AVX2, "x86-64-v3", "", 32, 16, True, _DOTS_AVX2),
+    Isa("generic", "x86_64", ("sse2",), "x86-64", "", 16, 16, False, (("sse2", "pairs"),)),
     Isa("neon", "aarch64", ("neon",), "generic", "+neon", 16, 32, True),
     Isa("generic", "aarch64", (), "generic", "+neon", 16, 32, True),
 )
@@ -51,6 +55,8 @@ class CpuTarget:
         fma: Multiply-add rounds once.
         threads: Workers that share each layer.
         l1, l2, l3: Data cache bytes: a core's, a core's, shared by all.
+        dot: The instruction that adds integer products to i32 lanes: "bytes" takes four u8·s8 a
+            lane (vpdpbusd), "pairs" two i16·i16 (pmaddwd); "" for neither.
     """
 
     isa: str
@@ -64,13 +70,15 @@ class CpuTarget:
     l1: int
     l2: int
     l3: int
+    dot: str = ""
 
     def lanes(self, element_bytes: int = 4) -> int:
         """Elements in a vector register."""
         return max(1, self.vector_bytes // element_bytes)
 
     def __str__(self) -> str:
-        return f"{self.isa}/{self.cpu}/{self.threads}"
+        dot = f"/{self.dot}" if self.dot else ""
+        return f"{self.isa}/{self.cpu}{dot}/{self.threads}"
 
 
 def host_target(isa: str = "", threads: int = 0) -> CpuTarget:
@@ -103,11 +111,12 @@ def host_target(isa: str = "", threads: int = 0) -> CpuTarget:
     else:
         raise BuildError(f"this CPU lacks {missing} that ISA {rows[-1].name!r} needs")
     l1, l2, l3 = _caches()
+    need, dot = next((entry for entry in row.dots if entry[0] in features), ("", ""))
     return CpuTarget(
         isa=row.name,
         triple=llvm.get_default_triple(),
         cpu=row.cpu or llvm.get_host_cpu_name(),
-        features=row.features,
+        features=_with_feature(row, need),
         vector_bytes=row.vector_bytes,
         registers=row.registers,
         fma=row.fma,
@@ -115,7 +124,15 @@ def host_target(isa: str = "", threads: int = 0) -> CpuTarget:
         l1=l1,
         l2=l2,
         l3=l3,
+        dot=dot,
     )
+
+
+def _with_feature(row: Isa, need: str) -> str:
+    """The LLVM features of a row and one more, unless the row's CPU is known to have it."""
+    if not row.cpu or need in ("", *row.needs):
+        return row.features
+    return ",".join(filter(None, (row.features, f"+{need}")))
 
 
 def with_threads(target: CpuTarget, threads: int) -> CpuTarget:

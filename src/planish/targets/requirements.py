@@ -21,7 +21,7 @@ def requirements(target: CpuTarget) -> dict[str, Any]:
     """What `Plan.target` holds for code made for a target: plain data."""
     machine = target.triple.partition("-")[0]
     row = next(row for row in ISAS if row.name == target.isa and row.machine == machine)
-    needs = set(row.needs)
+    needs = {*row.needs, *(need for need, dot in row.dots if dot == target.dot)}
     if not row.cpu:  # made for the very CPU of the host: LLVM was free to use all it has
         features = host_features()
         needs |= {f for f in features if machine != "x86_64" or _X86_CODE.fullmatch(f)}
