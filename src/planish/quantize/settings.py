@@ -1,0 +1,93 @@
+"""How a network is to be quantised."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from planish.base.errors import BuildError
+
+OBSERVER_NAMES = ("auto", "max", "percentile", "mse", "entropy")
+LAYER_PRECISIONS = ("int8", "fp32")
+
+Rules = tuple[tuple[str, str], ...]  # (pattern, what it says); the last that fits counts
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is to be quantised. Patterns are those of shells: *, ?, [abc].
+
+    Attributes:
+        observers: (pattern of value or layer names, observer).
+        layers: (pattern of layer names, "int8" or "fp32").
+        percentile: Of the values that the percentile observer keeps, in percent.
+        per_channel: A scale for each output channel of the weights; else one for all.
+        symmetric: Ranges of activations lie even around zero.
+        equalise: Balance the channels of consecutive layers first (see equalise.py).
+        correct_biases: Take the mean error out of each layer's result (see correct.py).
+    """
+
+    observers: Rules = (("*", "auto"),)
+    layers: Rules = ()
+    percentile: float = 99.99
+    per_channel: bool = True
+    symmetric: bool = False
+    equalise: bool = True
+    correct_biases: bool = True
+
+    def observer(self, names: Iterable[str]) -> str:
+        """The observer of a value, given all names that it goes by."""
+        return matching(self.observers, names) or "auto"
+
+
+def make_settings(
+    observer: str | Mapping[str, str] = "auto",
+    layer_precisions: Mapping[str, str] | None = None,
+    *,
+    percentile: float = 99.99,
+    per_channel: bool = True,
+    symmetric: bool = False,
+    equalise: bool = True,
+    correct_biases: bool = True,
+) -> Settings:
+    """Check what a user asked for.
+
+    Args:
+        observer: A name of `OBSERVER_NAMES` for all values, or pattern -> name.
+        layer_precisions: Pattern -> "int8" or "fp32".
+        percentile, per_channel, symmetric, equalise, correct_biases: As in `Settings`.
+
+    Raises:
+        BuildError: A name is unknown, or the percentile is no percentage.
+    """
+    observers = {"*": observer} if isinstance(observer, str) else {"*": "auto", **observer}
+    for pattern, name in observers.items():
+        if name not in OBSERVER_NAMES:
+            raise BuildError(f"observer {name!r} of {pattern!r}: not one of {list(OBSERVER_NAMES)}")
+    layers = dict(layer_precisions or {})
+    for pattern, name in layers.items():
+        if name not in LAYER_PRECISIONS:
+            raise BuildError(
+                f"precision {name!r} of layers {pattern!r}: not one of {list(LAYER_PRECISIONS)}"
+            )
+    if not 50.0 < percentile <= 100.0:
+        raise BuildError(f"percentile {percentile!r}: expected more than 50, at most 100")
+    return Settings(
+        tuple(observers.items()),
+        tuple(layers.items()),
+        float(percentile),
+        bool(per_channel),
+        bool(symmetric),
+        bool(equalise),
+        bool(correct_biases),
+    )
+
+
+def matching(rules: Sequence[tuple[str, str]], names: Iterable[str]) -> str | None:
+    """What the last rule says whose pattern fits one of some names."""
+    known = list(names)
+    for pattern, said in reversed(rules):
+        if any(fnmatch.fnmatchcase(name, pattern) for name in known):
+            return said
+    return None
