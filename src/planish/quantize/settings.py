@@ -56,7 +56,11 @@ def make_settings(
     Args:
         observer: A name of `OBSERVER_NAMES` for all values, or pattern -> name.
         layer_precisions: Pattern -> "int8" or "fp32".
-        percentile, per_channel, symmetric, equalise, correct_biases: As in `Settings`.
+        percentile: As in `Settings`.
+        per_channel: As in `Settings`.
+        symmetric: As in `Settings`.
+        equalise: As in `Settings`.
+        correct_biases: As in `Settings`.
 
     Raises:
         BuildError: A name is unknown, or the percentile is no percentage.
