@@ -94,6 +94,16 @@ def _check_bias(args: Args, shape: Shape | None) -> None:
 
 
 def _conv(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
+    dtype = require(args, 0).dtype
+    wide = accumulator(dtype)
+    finish = _with_bias(args, wide, dtype, at[1])
+    return conv_reduction(args, attrs, at, wide, finish)
+
+
+def conv_reduction(
+    args: Args, attrs: Attrs, at: Index, wide: DType, finish: Expr | None
+) -> Reduction:
+    """The convolution of input 0 with the weight in input 1 as sums of a dtype."""
     x, w = require(args, 0), require(args, 1)
     width = shape_of(args, 1)[1]
     windows = conv_windows(args, attrs)
@@ -103,13 +113,10 @@ def _conv(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
     if int_attr(attrs, "group", 1) > 1:
         per_group = floordiv(shape_of(args, 1)[0], int_attr(attrs, "group", 1))
         source = add(mul(divide(at[1], size(per_group)), size(width)), channel)
-    wide = accumulator(x.dtype)
     value = cast(load(0, (at[0], source, *places), x.dtype), wide)
     weight = cast(load(1, (at[1], channel, *inside), w.dtype), wide)
     body = mul(where(both(conditions), value, like(0, value)), weight)
-    return Reduction(
-        (width, *windows.kernel), "sum", body, _with_bias(args, wide, x.dtype, at[1]), wide
-    )
+    return Reduction((width, *windows.kernel), "sum", body, finish, wide)
 
 
 def _with_bias(args: Args, wide: DType, result: DType, channel: Expr) -> Expr | None:
@@ -120,7 +127,8 @@ def _with_bias(args: Args, wide: DType, result: DType, channel: Expr) -> Expr | 
     return None if bias is None and wide is result else cast(total, result)
 
 
-def _conv_flops(args: Args, attrs: Attrs) -> Dim | None:
+def conv_flops(args: Args, attrs: Attrs) -> Dim | None:
+    """Two operations a multiplication of a convolution."""
     shape = infer_conv(args, attrs).shape
     w = require(args, 1).shape
     return None if shape is None or w is None else product(shape) * product(w[1:]) * 2
@@ -266,20 +274,27 @@ def _batch_at(shape: Shape, out: Shape, at: Index) -> Index:
 def _matmul(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
     dtype = require(args, 0).dtype
     wide = accumulator(dtype)
-    first, second = matmul_index(args, at, loops("r", 1)[0])
-    body = mul(cast(load(0, first, dtype), wide), cast(load(1, second, dtype), wide))
     finish = None if wide is dtype else cast(Temp(0, (), wide), dtype)
+    return matmul_reduction(args, at, wide, finish)
+
+
+def matmul_reduction(args: Args, at: Index, wide: DType, finish: Expr | None) -> Reduction:
+    """The product of inputs 0 and 1 as sums of a dtype."""
+    a, b = (require(args, n).dtype for n in (0, 1))
+    first, second = matmul_index(args, at, loops("r", 1)[0])
+    body = mul(cast(load(0, first, a), wide), cast(load(1, second, b), wide))
     return Reduction((shape_of(args, 0)[-1],), "sum", body, finish, wide)
 
 
-def _matmul_flops(args: Args, attrs: Attrs) -> Dim | None:
+def matmul_flops(args: Args, attrs: Attrs) -> Dim | None:
+    """Two operations a multiplication of a matrix product."""
     left = require(args, 0).shape
     shape = infer_matmul(args, require(args, 0).dtype).shape
     return None if shape is None or left is None else product(shape) * left[-1] * 2
 
 
 CONTRACTION: tuple[Op, ...] = (
-    Op("Conv", _infer_conv, reduce=_conv, anchor="conv", flops=_conv_flops),
+    Op("Conv", _infer_conv, reduce=_conv, anchor="conv", flops=conv_flops),
     Op(
         "ConvTranspose",
         _infer_conv_transpose,
@@ -287,5 +302,5 @@ CONTRACTION: tuple[Op, ...] = (
         anchor="conv_transpose",
         flops=_conv_transpose_flops,
     ),
-    Op("MatMul", _infer_matmul, reduce=_matmul, anchor="matmul", flops=_matmul_flops),
+    Op("MatMul", _infer_matmul, reduce=_matmul, anchor="matmul", flops=matmul_flops),
 )

@@ -1,6 +1,11 @@
-"""Integer convolutions and matrix products, and DynamicQuantizeLinear, as i32 arithmetic.
+"""Integer convolutions and matrix products, and DynamicQuantizeLinear.
 
-Zero points are subtracted first, in i32: exact, and padding by 0 is then padding by the zero point.
+    ConvInteger(x, w, zx, zw)     is     ConvInteger(Pad(x, zx), w - zw) + (-zx · Σ(w - zw))
+
+Kernels sum x · w with no zero points, for constant s8 weights: the other instances are brought to
+that form. Weights whose distance from their zero point does not fit s8 leave a rest r, the same for
+all: r times the sum of the window is added. What has no such form is computed in i32, with the zero
+points subtracted first.
 """
 
 from __future__ import annotations
@@ -9,12 +14,65 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError
-from planish.ops.checks import expect_dtype, given, require, shape_of
-from planish.ops.contraction import infer_conv, infer_matmul
-from planish.ops.op import Arg, Args, Attrs, Op, Primitive, Result
+from planish.base.shapes import Dim
+from planish.ops.checks import equal, expect_dtype, given, int_attr, require, shape_of, text
+from planish.ops.contraction import (
+    conv_flops,
+    conv_reduction,
+    conv_windows,
+    infer_conv,
+    infer_matmul,
+    matmul_flops,
+    matmul_reduction,
+)
+from planish.ops.op import Arg, Args, Attrs, Op, Primitive, Reduction, Result
+from planish.ops.scalar import Index
 from planish.ops.steps import Operand, Steps
 
 _BYTES = frozenset((DType.U8, DType.I8))
+
+
+def signed_weights(w: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, int] | None:
+    """Weights less their zero points as s8 plus a rest that is the same for all.
+
+    Args:
+        w: u8 or s8.
+        zero: Zero points, in a shape that broadcasts against `w`.
+
+    Returns:
+        (s8 weights, rest): w - zero = weights + rest; None where there are none.
+    """
+    wide = w.astype(np.int32) - zero.astype(np.int32)
+    if wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127:
+        return wide.astype(np.int8), 0
+    if np.unique(zero).size != 1:
+        return None
+    middle = 128 if w.dtype == np.uint8 else 0
+    weights = (w.astype(np.int32) - middle).astype(np.int8)
+    return weights, middle - int(zero.reshape(-1)[0])
+
+
+def _check_zero(args: Args, number: int, wanted: Dim | None) -> None:
+    """A zero point is one number, or one a slice of its operand."""
+    zero = given(args, number)
+    if zero is None or zero.shape in (None, (), (1,)) or wanted is None:
+        return
+    assert zero.shape is not None
+    if len(zero.shape) == 1:
+        equal(zero.shape[0], wanted, f"zero point {text(zero.shape)} in input {number}")
+
+
+def _is_settled(args: Args) -> bool:
+    """Whether kernels take an instance as it is."""
+    w = require(args, 1)
+    zeros = given(args, 2) is not None or given(args, 3) is not None
+    return w.data is not None and w.dtype is DType.I8 and not zeros
+
+
+def _constant_zero(args: Args, number: int) -> np.ndarray | None:
+    """A zero point that is left out or constant; None for another."""
+    arg = given(args, number)
+    return np.zeros((), np.int32) if arg is None else arg.data
 
 
 def _centred(steps: Steps, args: Args, number: int, zero: int, axis: int | None) -> str:
@@ -31,19 +89,153 @@ def _centred(steps: Steps, args: Args, number: int, zero: int, axis: int | None)
     return steps("Sub", x, point)
 
 
-# ---- MatMulInteger, QLinearMatMul ---------------------------------------------------------------
+def _shifted(
+    steps: Steps, args: Args, total: str, sums: np.ndarray, zero: np.ndarray | None
+) -> str:
+    """A sum over x as one over x - zx, given the sums of the weights."""
+    if zero is None:
+        point = steps("Cast", "2", to=DType.I32.onnx)
+        shape = shape_of(args, 2)
+        if len(shape) == 1 and shape[0] == 1:
+            point = steps.reshape(point)
+        elif len(shape) == 1:
+            point = steps.unsqueeze(point, 1)
+        return steps("Sub", total, steps("Mul", point, sums))
+    if not zero.any():
+        return total
+    rows = zero.astype(np.int32)
+    rows = rows.reshape(-1, 1) if rows.ndim == 1 and rows.size > 1 else rows
+    return steps("Add", total, np.asarray(-(rows.reshape(()) if rows.size == 1 else rows) * sums))
+
+
+# ---- MatMulInteger ------------------------------------------------------------------------------
 
 
 def _infer_matmul_integer(args: Args, attrs: Attrs) -> list[Result]:
     expect_dtype(args, 0, _BYTES)
     expect_dtype(args, 1, _BYTES)
-    return [infer_matmul(args, DType.I32)]
+    result = infer_matmul(args, DType.I32)
+    a, b = require(args, 0).shape, require(args, 1).shape
+    _check_zero(args, 2, a[-2] if a is not None and len(a) > 1 else None)
+    _check_zero(args, 3, b[-1] if b is not None and len(b) > 1 else None)
+    return [result]
 
 
-def _expand_matmul_integer(args: Args, attrs: Attrs) -> list[Primitive]:
+def _reduce_matmul(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
+    return matmul_reduction(args, at, DType.I32, None)
+
+
+def _expand_matmul_integer(args: Args, attrs: Attrs) -> list[Primitive] | None:
+    if _is_settled(args):
+        return None
     steps = Steps()
-    a, b = _centred(steps, args, 0, 2, -2), _centred(steps, args, 1, 3, -1)
-    return steps.finish(steps("MatMul", a, b))
+    total = _matmul_settled(steps, args)
+    if total is None:
+        a, b = _centred(steps, args, 0, 2, -2), _centred(steps, args, 1, 3, -1)
+        total = steps("MatMul", a, b)
+    return steps.finish(total)
+
+
+def _matmul_settled(steps: Steps, args: Args) -> str | None:
+    """The product in the form that kernels take; None where there is none."""
+    b, zero = require(args, 1).data, _constant_zero(args, 3)
+    if b is None or zero is None or b.ndim < 2 or len(shape_of(args, 0)) < 2:
+        return None
+    found = signed_weights(b, zero)
+    if found is None:
+        return None
+    weights, rest = found
+    x_zero = _constant_zero(args, 2)
+
+    def product(weights: np.ndarray) -> str:
+        total = steps("MatMulInteger", "0", weights)
+        sums = weights.astype(np.int32).sum(axis=-2, keepdims=b.ndim > 2, dtype=np.int32)
+        return _shifted(steps, args, total, sums, x_zero)
+
+    total = product(weights)
+    if rest:
+        rows = product(np.ones((b.shape[-2], 1), np.int8))
+        total = steps("Add", total, steps("Mul", rows, np.array(rest, np.int32)))
+    return total
+
+
+# ---- ConvInteger --------------------------------------------------------------------------------
+
+
+def _infer_conv_integer(args: Args, attrs: Attrs) -> list[Result]:
+    expect_dtype(args, 0, _BYTES)
+    expect_dtype(args, 1, _BYTES)
+    result = infer_conv(args, attrs)
+    zero = given(args, 2)
+    if zero is not None and zero.shape not in (None, (), (1,)):
+        raise ModelError(f"the zero point of the data is {text(zero.shape)}, expected one number")
+    _check_zero(args, 3, None if result.shape is None else result.shape[1])
+    return [Result(DType.I32, result.shape, facts=result.facts)]
+
+
+def _reduce_conv(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
+    return conv_reduction(args, attrs, at, DType.I32, None)
+
+
+def _expand_conv_integer(args: Args, attrs: Attrs) -> list[Primitive] | None:
+    if _is_settled(args):
+        return None
+    steps = Steps()
+    total = _conv_settled(steps, args, attrs)
+    if total is None:
+        x, w = _centred(steps, args, 0, 2, None), _centred(steps, args, 1, 3, 0)
+        total = steps("Conv", x, w, **attrs)
+    return steps.finish(total)
+
+
+def _conv_settled(steps: Steps, args: Args, attrs: Attrs) -> str | None:
+    """The convolution in the form that kernels take; None where there is none."""
+    w, zero = require(args, 1).data, _constant_zero(args, 3)
+    if w is None or zero is None:
+        return None
+    column = (-1, *(1,) * (w.ndim - 1))
+    found = signed_weights(w, zero.reshape(column))
+    group = int_attr(attrs, "group", 1)
+    if found is None or (found[1] and group not in (1, w.shape[0])):
+        return None
+    weights, rest = found
+    x_zero = _constant_zero(args, 2)
+    padded = _padded(steps, args, attrs, x_zero)
+    if padded is None:
+        return None
+    x, attrs = padded
+
+    def convolved(weights: np.ndarray) -> str:
+        total = steps("ConvInteger", x, weights, **attrs)
+        sums = weights.astype(np.int32).sum(axis=tuple(range(1, w.ndim)), dtype=np.int32)
+        return _shifted(steps, args, total, sums.reshape(column[:-1]), x_zero)
+
+    total = convolved(weights)
+    if rest:
+        windows = convolved(np.ones((group, *w.shape[1:]), np.int8))
+        total = steps("Add", total, steps("Mul", windows, np.array(rest, np.int32)))
+    return total
+
+
+def _padded(
+    steps: Steps, args: Args, attrs: Attrs, zero: np.ndarray | None
+) -> tuple[str, Attrs] | None:
+    """The data padded by its zero point, and the attributes of a convolution that does not pad."""
+    windows = conv_windows(args, attrs)
+    pads = (*windows.begin, *windows.end)
+    if not any(pads) or (zero is not None and not zero.any()):
+        return "0", attrs
+    if not all(isinstance(pad, int) for pad in pads):
+        return None
+    count = len(windows.begin)
+    places = np.array([0, 0, *windows.begin, 0, 0, *windows.end], np.int64)
+    value: Operand = steps.reshape("2") if zero is None else zero.reshape(())
+    x = steps("Pad", "0", places, value)
+    kept = {name: attr for name, attr in attrs.items() if name != "auto_pad"}
+    return x, kept | {"pads": (0,) * (2 * count)}
+
+
+# ---- QLinearMatMul, QLinearConv -----------------------------------------------------------------
 
 
 def _infer_qlinear_matmul(args: Args, attrs: Attrs) -> list[Result]:
@@ -55,13 +247,19 @@ def _expand_qlinear_matmul(args: Args, attrs: Attrs) -> list[Primitive] | None:
     if _refuse_rows(args, attrs):
         return None
     steps = Steps()
-    a, b = _centred(steps, args, 0, 2, -2), _centred(steps, args, 3, 5, -1)
-    product = steps("MatMul", a, b)
+    product = steps("MatMulInteger", "0", "3", *_zero_points(args))
     rows = _f32(steps, args, 1)
     if len(shape_of(args, 1)) == 1:
         rows = steps.unsqueeze(rows, 1)
     scale = steps("Mul", rows, _f32(steps, args, 4))
     return steps.finish(_requantized(steps, product, scale, 6, 7))
+
+
+def _zero_points(args: Args) -> tuple[Operand, Operand]:
+    """The zero points of the two operands, left out where they are 0."""
+    first, second = (require(args, n) for n in (2, 5))
+    none = [arg.data is not None and not arg.data.any() for arg in (first, second)]
+    return None if none[0] else "2", None if none[1] else "5"
 
 
 def _f32(steps: Steps, args: Args, number: int) -> str:
@@ -82,22 +280,6 @@ def _refuse_rows(args: Args, attrs: Attrs) -> str | None:
     return None
 
 
-# ---- ConvInteger, QLinearConv -------------------------------------------------------------------
-
-
-def _infer_conv_integer(args: Args, attrs: Attrs) -> list[Result]:
-    expect_dtype(args, 0, _BYTES)
-    expect_dtype(args, 1, _BYTES)
-    result = infer_conv(args, attrs)
-    return [Result(DType.I32, result.shape, facts=result.facts)]
-
-
-def _expand_conv_integer(args: Args, attrs: Attrs) -> list[Primitive]:
-    steps = Steps()
-    x, w = _centred(steps, args, 0, 2, None), _centred(steps, args, 1, 3, 0)
-    return steps.finish(steps("Conv", x, w, **attrs))
-
-
 def _qlinear_parts(args: Args) -> list[Arg | None]:
     """The data and the weight of a QLinearConv, as a Conv has them."""
     return [require(args, 0), require(args, 3)]
@@ -112,13 +294,13 @@ def _infer_qlinear_conv(args: Args, attrs: Attrs) -> list[Result]:
 
 def _expand_qlinear_conv(args: Args, attrs: Attrs) -> list[Primitive]:
     steps = Steps()
-    x, w = _centred(steps, args, 0, 2, None), _centred(steps, args, 3, 5, 0)
-    bias = None if given(args, 8) is None else "8"
-    total = steps("Conv", x, w, bias, **attrs)
+    total = steps("ConvInteger", "0", "3", *_zero_points(args), **attrs)
+    per_channel = (-1, *(1,) * (len(shape_of(args, 0)) - 2))
+    if given(args, 8) is not None:
+        total = steps("Add", total, steps.reshape("8", *per_channel))
     scale = steps("Mul", _f32(steps, args, 1), _f32(steps, args, 4))
     if shape_of(args, 4) not in ((), (1,)):
-        rank = len(shape_of(args, 0))
-        scale = steps.reshape(scale, *(-1 if n == 1 else 1 for n in range(rank)))
+        scale = steps.reshape(scale, *per_channel)
     return steps.finish(_requantized(steps, total, scale, 6, 7))
 
 
@@ -146,14 +328,28 @@ def _expand_dynamic(args: Args, attrs: Attrs) -> list[Primitive]:
 
 
 INTEGER: tuple[Op, ...] = (
-    Op("MatMulInteger", _infer_matmul_integer, expand=_expand_matmul_integer),
+    Op(
+        "MatMulInteger",
+        _infer_matmul_integer,
+        reduce=_reduce_matmul,
+        expand=_expand_matmul_integer,
+        anchor="matmul",
+        flops=matmul_flops,
+    ),
     Op(
         "QLinearMatMul",
         _infer_qlinear_matmul,
         expand=_expand_qlinear_matmul,
         refuse=_refuse_rows,
     ),
-    Op("ConvInteger", _infer_conv_integer, expand=_expand_conv_integer),
+    Op(
+        "ConvInteger",
+        _infer_conv_integer,
+        reduce=_reduce_conv,
+        expand=_expand_conv_integer,
+        anchor="conv",
+        flops=conv_flops,
+    ),
     Op("QLinearConv", _infer_qlinear_conv, expand=_expand_qlinear_conv),
     Op("DynamicQuantizeLinear", _infer_dynamic, expand=_expand_dynamic),
 )

@@ -172,9 +172,10 @@ class Op:
     """One operator at the canonical opset.
 
     At most one of `element`, `reduce`, `nest`, `expand` and `anchor` says how it runs natively,
-    with one exception: beside `anchor` or `expand` there may be `reduce`, the same in plain form,
-    for dtypes that no template takes and for instances that cannot be expanded. An operator with
-    none of them runs on the host.
+    with two exceptions. Beside `anchor` or `expand` there may be `reduce`, the same in plain form,
+    for dtypes that no template takes and for instances that cannot be expanded. And an operator
+    with both `anchor` and `expand` is expanded until its instances have the form that the template
+    takes. An operator with none of them runs on the host.
 
     Attributes:
         name: ONNX operator name.

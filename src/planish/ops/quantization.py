@@ -95,18 +95,20 @@ def _work(args: Args) -> DType:
 
 
 def _quantize(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
-    """saturate(round(x / scale) + zero point); clamped before the addition, so that it is exact."""
+    """saturate(round(x / scale) + zero point).
+
+    The sum is one of floats, exact where it does not saturate: results have 16 bits at most.
+    """
     dtype, work = _infer_quantize(args, attrs)[0].dtype, _work(args)
     x = cast(load(0, at, require(args, 0).dtype), work)
-    scaled = call("round", div(x, cast(_parameter(args, attrs, 1, at), work)))
+    scale = cast(_parameter(args, attrs, 1, at), work)
+    total = call("round", x if scale == const(1.0, work) else div(x, scale))
+    if given(args, 2) is not None:
+        zero = cast(_parameter(args, attrs, 2, at), work)
+        total = total if zero == const(0.0, work) else add(total, zero)
     limits = np.iinfo(dtype.numpy)
-    low, high = const(int(limits.min), DType.I64), const(int(limits.max), DType.I64)
-    if given(args, 2) is None:
-        return cast(clamp(scaled, cast(low, work), cast(high, work)), dtype)
-    zero = cast(_parameter(args, attrs, 2, at), DType.I32)
-    span = const(float(limits.max) - float(limits.min), work)
-    whole = cast(clamp(scaled, call("neg", span), span), DType.I32)
-    return cast(clamp(add(whole, zero), cast(low, DType.I32), cast(high, DType.I32)), dtype)
+    low, high = (cast(const(int(v), DType.I64), work) for v in (limits.min, limits.max))
+    return cast(clamp(total, low, high), dtype)
 
 
 def _dequantize(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
