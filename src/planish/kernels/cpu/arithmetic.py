@@ -37,11 +37,16 @@ def literal(value: int | float | bool, dtype: DType, lanes: int = 1) -> Val:
 
 
 class Arithmetic:
-    """Appends scalar or vector arithmetic to a function."""
+    """Appends scalar or vector arithmetic to a function.
+
+    Attributes:
+        exact: Sums and products of floats are rounded one by one, never contracted.
+    """
 
     def __init__(self, math: VectorMath) -> None:
         self.math = math
         self.f = math.f
+        self.exact = False
 
     def call(self, fn: str, args: Sequence[Val], dtype: DType) -> Val:
         """Apply a function other than `select` and `cast`.
@@ -140,8 +145,13 @@ def _float_compare(predicate: str) -> _Rule:
     return lambda a, dtype, x, y: a.f.fcmp(predicate, x, y)
 
 
-def _plain(instruction: str, flags: str = "") -> _Rule:
-    return lambda a, dtype, x, y: a.f.binary(instruction, x, y, flags)
+def _plain(instruction: str) -> _Rule:
+    return lambda a, dtype, x, y: a.f.binary(instruction, x, y)
+
+
+def _contracted(instruction: str) -> _Rule:
+    """A sum or product that may become part of an fma."""
+    return lambda a, dtype, x, y: a.f.binary(instruction, x, y, "" if a.exact else "contract")
 
 
 def _is_nan_free(value: Val) -> bool:
@@ -202,9 +212,9 @@ def _rounded(how: str) -> _Rule:
 
 
 _FLOAT: dict[str, _Rule] = {
-    "add": _plain("fadd", "contract"),
-    "sub": _plain("fsub", "contract"),
-    "mul": _plain("fmul", "contract"),
+    "add": _contracted("fadd"),
+    "sub": _contracted("fsub"),
+    "mul": _contracted("fmul"),
     "div": _plain("fdiv"),
     "floordiv": lambda a, dtype, x, y: a.math.rounded("floor", a.f.fdiv(x, y)),
     "mod": _float_mod,

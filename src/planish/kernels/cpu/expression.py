@@ -18,6 +18,7 @@ from planish.kernels.cpu.arithmetic import Arithmetic, literal
 from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.vector_math import VectorMath
 from planish.kernels.loops.linear import Linear, address, linear, never_negative
+from planish.kernels.loops.requantize import quantizes, requantized
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Function, Int, Val, i64, vector, zero
 
@@ -107,11 +108,18 @@ class ExprEmitter:
 
     def emit(self, expr: Expr) -> Val:
         """The value in registers, one for each lane: f16 and bf16 as f32, bool as i1."""
-        return self._spread(self.value(expr), expr)
+        expr = self._settled(expr)
+        return self._spread(self._value(expr, self._root), expr)
 
     def value(self, expr: Expr) -> Val:
         """The value in registers; a scalar where it is the same in all lanes."""
-        return self._value(expr, self._root)
+        return self._value(self._settled(expr), self._root)
+
+    def _settled(self, expr: Expr) -> Expr:
+        """The form to emit. Before a float becomes an integer, each step is rounded by itself."""
+        made = requantized(expr)
+        self.arithmetic.exact = quantizes(made)
+        return made
 
     def store(self, memory: Memory, index: Sequence[Expr], value: Val) -> None:
         """Write a value in registers; lanes that do not exist are not written."""
@@ -180,6 +188,8 @@ class ExprEmitter:
                 return self._select(expr, guard)
             case Call(fn="cast"):
                 return self._cast(expr, guard)
+            case Call(fn="nearest", args=(rounded,)):
+                return self.arithmetic.math.nearest(self._value(rounded, guard))
             case Call():
                 return self._compared(expr, guard) or self._call(expr, guard)
         raise CompileError(f"{expr!r} is not an expression")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Function, Val, real, vector
+from planish.targets.ir import Function, Val, integer, real, suffix, vector, zero
+
+# Lanes -> the x86 instruction that converts floats to the nearest i32.
+_NEAREST = {
+    4: "llvm.x86.sse2.cvtps2dq",
+    8: "llvm.x86.avx.cvt.ps2dq.256",
+    16: "llvm.x86.avx512.mask.cvtps2dq.512",
+}
 
 
 class MathBlocks:
@@ -115,6 +122,43 @@ class MathBlocks:
             near = self.op("fadd", near, under)
         inside = self.f.fcmp("olt", self.abs(x), limit)
         return self.f.select(inside, self.copysign(near, x), x)
+
+    def nearest(self, x: Val) -> Val:
+        """The nearest i32 of an f32 that fits, half to even; NaN gives a multiple of 2^16.
+
+        On x86 one instruction a register, in the rounding mode that processes start with.
+        """
+        ty = vector("i32", x.lanes)
+        if not self.target.triple.startswith("x86_64"):
+            rounded = self.rounded("round", x)
+            name = f"llvm.fptosi.sat.{suffix(ty)}.{suffix(x.ty)}"
+            return self.f.call(name, ty, [rounded])
+        width = max(n for n in _NEAREST if n == 4 or n <= min(x.lanes, self.target.lanes()))
+        padded = max(width, x.lanes)
+        if x.lanes == 1:
+            whole = self.f.insert(zero(vector("float", 4)), x, 0)
+        else:
+            lanes = [n if n < x.lanes else -1 for n in range(padded)]
+            whole = x if padded == x.lanes else self.f.shuffle(x, x, lanes)
+        pieces = [
+            self._nearest_piece(self.f.shuffle(whole, whole, range(n, n + width)))
+            if padded > width
+            else self._nearest_piece(whole)
+            for n in range(0, padded, width)
+        ]
+        while len(pieces) > 1:
+            pairs = zip(pieces[::2], pieces[1::2], strict=True)
+            pieces = [self.f.shuffle(a, b, range(2 * a.lanes)) for a, b in pairs]
+        if x.lanes == 1:
+            return self.f.extract(pieces[0], 0)
+        return pieces[0] if padded == x.lanes else self.f.shuffle(*pieces * 2, range(x.lanes))
+
+    def _nearest_piece(self, x: Val) -> Val:
+        ty = vector("i32", x.lanes)
+        if x.lanes < 16:
+            return self.f.call(_NEAREST[x.lanes], ty, [x])
+        mask, mode = integer(-1, "i16"), integer(4, "i32")
+        return self.f.call(_NEAREST[16], ty, [x, zero(ty), mask, mode])
 
     def any_lane(self, condition: Val) -> Val:
         """An i1: does the condition hold in some lane?"""
