@@ -371,7 +371,15 @@ class Function:
         )
 
     def masked_store(self, value: Val, pointer: Val, mask: Val) -> None:
-        """Write the masked lanes only."""
+        """Write the masked lanes only.
+
+        The first lane alone is written as a scalar: LLVM 22 turns a masked store of one narrowed
+        lane into one of the lane before it was narrowed.
+        """
+        alone = mask.ref.startswith("<i1 true") and mask.ref.count("true") == 1
+        if alone and element_bytes(value.ty) < 4:
+            self.store(self.extract(value, 0), pointer)
+            return
         name = f"llvm.masked.store.{suffix(value.ty)}.p0"
         self.module.declare(name, "void", [value.ty, "ptr", "i32", mask.ty])
         self.line(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from planish.base.expr import Call, Expr, Load, Var, children, loads_of
-from planish.base.shapes import Dim
+from planish.base.shapes import Dim, is_static
+from planish.kernels.cpu.products import Product
 from planish.kernels.loops.linear import address
 from planish.kernels.workload import Operand, Workload
 
@@ -78,6 +79,9 @@ class Contraction:
         x_channel: Elements between neighbouring input channels.
         group: Groups of channels.
         features: Channels of each output.
+        product: What one step of the reduction takes and does.
+        joined: The taps of the last axis and their channels are one run of inputs, cut into steps
+            as a whole.
     """
 
     workload: Workload
@@ -87,6 +91,8 @@ class Contraction:
     x_channel: Dim
     group: int
     features: tuple[int, ...]
+    product: Product
+    joined: bool = False
 
     @property
     def taps(self) -> int:
@@ -95,6 +101,31 @@ class Contraction:
         for window in self.windows:
             total *= window.taps
         return total
+
+    @property
+    def run(self) -> int:
+        """Inputs that are cut into steps together: the channels of a tap, or of a row of taps."""
+        return self.channels * (self.windows[-1].taps if self.joined else 1)
+
+    @property
+    def run_steps(self) -> int:
+        """Steps of a run."""
+        return -(-self.run // self.product.depth)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole reduction: rows of the packed weights."""
+        return self.taps * self.channels // self.run * self.run_steps
+
+    def first_input(self, step: int) -> int:
+        """Where in its run a step's inputs begin.
+
+        The last step of a dense run ends where the run ends, and so takes some inputs again, with
+        zero weights; else it would read beyond them.
+        """
+        depth = self.product.depth
+        back = self.x_channel == 1 and self.run >= depth
+        return min(step * depth, self.run - depth) if back else step * depth
 
     @property
     def epilogue(self) -> tuple[Expr | None, ...]:
@@ -144,7 +175,7 @@ class Contraction:
         return found
 
 
-def conv_contraction(w: Workload) -> Contraction:
+def conv_contraction(w: Workload, product: Product) -> Contraction:
     """The problem of a `conv` workload with constant channel and kernel extents."""
     x, weights = w.inputs[0], w.inputs[1]
     per_group, *kernel = (_static(d) for d in weights.shape[1:])
@@ -177,11 +208,12 @@ def conv_contraction(w: Workload) -> Contraction:
         x_channel=x.strides[1],
         group=_static(w.attr("group")),
         features=tuple(_static(output.shape[1]) for output in w.outputs),
+        product=product,
     )
     return _simple(problem)
 
 
-def matmul_contraction(w: Workload) -> Contraction:
+def matmul_contraction(w: Workload, product: Product) -> Contraction:
     """The problem of a `matmul` workload whose b does not vary along the batch axes."""
     a, b, out = w.inputs[0], w.inputs[1], w.outputs[0]
     rows = len(out.shape) - 1
@@ -196,6 +228,7 @@ def matmul_contraction(w: Workload) -> Contraction:
         x_channel=a.strides[-1],
         group=1,
         features=(_static(b.shape[-1]),),
+        product=product,
     )
     return _simple(problem)
 
@@ -232,7 +265,18 @@ def _simple(problem: Contraction) -> Contraction:
             windows[at : at + 2] = [merged]
         at -= 1
     split = [part for window in windows for part in _split(window)]
-    return replace(problem, windows=tuple(split))
+    simple = replace(problem, windows=tuple(split))
+    return replace(simple, joined=_joins(simple))
+
+
+def _joins(problem: Contraction) -> bool:
+    """Whether the last axis's taps, cut into steps together, need fewer steps than one by one."""
+    last = problem.windows[-1]
+    if last.taps == 1 or problem.channels % problem.product.depth == 0:
+        return False
+    if problem.x_channel != 1 or last.x * last.dilation != problem.channels:
+        return False
+    return is_static((last.extent, last.size)) or not last.padded
 
 
 def _free_axes(problem: Contraction) -> set[int]:

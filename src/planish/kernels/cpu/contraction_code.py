@@ -76,6 +76,7 @@ class _Writer:
 
     def __init__(self, problem: Contraction, shape: Shape, target: CpuTarget, symbol: str) -> None:
         self.problem, self.shape, self.target, self.symbol = problem, shape, target, symbol
+        self.size = problem.product.x.size
         self.module = Module()
         self.frame = Frame(self.module, symbol, problem.workload)
         self.f = self.frame.f
@@ -121,9 +122,10 @@ class _Writer:
         """One strip times one block of channels."""
         f, frame = self.f, self.frame
         group, weights, channel, output, form = self._block_facts(block)
+        channels = self.size * self.problem.channels
         x = f.offset(
             frame.inputs[0],
-            f.mul(group, f.mul(frame.size(self.problem.x_channel), 4 * self.problem.channels)),
+            f.mul(group, f.mul(frame.size(self.problem.x_channel), channels)),
         )
         at = frame.split(strip, self.strips)
         first = f.mul(at[-1], self.shape.strip)
@@ -139,7 +141,7 @@ class _Writer:
         """Bytes of the next block's weights that a step fetches, if all strips fetch all of it."""
         if not self.shape.fetch & 4:
             return 0
-        strips, row = product(self.strips), columns.width * 4
+        strips, row = product(self.strips), columns.width * self.problem.product.column
         lines = 1
         if isinstance(strips, int):
             chunk = min(strips, self.shape.chunk or strips) * self.shape.strip
@@ -154,7 +156,7 @@ class _Writer:
         f, share = self.f, self._share(columns)
         if share == 0:
             return weights
-        steps, row = self.problem.taps * self.problem.channels, columns.width * 4
+        steps, row = self.problem.steps, columns.width * self.problem.product.column
         number = f.urem(strip, self.shape.chunk) if self.shape.chunk else strip
         part = f.min(f.mul(number, self.shape.strip), i64(row // share))
         return f.offset(weights, f.add(f.mul(part, steps * share), steps * row))
@@ -221,12 +223,9 @@ class _Writer:
         return condition
 
     def _static_tile(self, part: _Part, origin: Sequence[Val], kinds: Sequence[Kind]) -> None:
-        windows = self.problem.windows
-        outer = len(windows) - len(kinds)
+        outer = len(self.problem.windows) - len(kinds)
         lengths = (1,) * outer + tuple(kind.length for kind in kinds)
-        runs = segments(
-            tuple(kinds), windows[outer:], self.problem.channels, self.problem.x_channel
-        )
+        runs = segments(tuple(kinds), self.problem)
         self._compute(part, Patch(tuple(origin), lengths), outer, runs)
 
     def _symbolic_tile(self, part: _Part, at: Sequence[Val]) -> None:
@@ -276,13 +275,16 @@ class _Writer:
         """Neighbouring pixels of the last axis, all of whose taps along it lie inside the input."""
         window, outer = self.problem.windows[-1], len(self.problem.windows) - 1
         kind = Kind(length, (tuple(range(length)),) * window.taps, ())
-        runs = segments((kind,), (window,), self.problem.channels, self.problem.x_channel)
+        runs = segments((kind,), self.problem)
         patch = Patch((*at[:-1], start), (1,) * outer + (length,))
         self._compute(part, patch, outer, runs)
 
     def _single(self, part: _Part, at: Sequence[Val], index: Val) -> None:
         """One pixel, wherever it is."""
-        runs = [Segment(0, 0, self.problem.channels, (0,))]
+        if self.problem.joined:
+            self._row(part, at, index, 1)
+            return
+        runs = segments((), self.problem)
         patch = Patch((*at[:-1], index), (1,) * len(at))
         self._compute(part, patch, len(at), runs)
 
@@ -301,7 +303,7 @@ class _Writer:
         x = part.x
         for window, index in zip(windows, patch.origin, strict=True):
             first = f.sub(f.mul(index, window.stride), window.before)
-            x = f.offset(x, f.mul(first, f.mul(frame.size(window.x), 4)))
+            x = f.offset(x, f.mul(first, f.mul(frame.size(window.x), self.size)))
         loops = [
             (window, index)
             for window, index in zip(windows[:looped], patch.origin, strict=False)
@@ -329,7 +331,8 @@ class _Writer:
         if self.shape.fetch & 1 and len(pixels) > 1:
             ahead = self.f.mul(pixels[1], len(pixels))
         share = self._share(part.columns)
-        return Tile(part.columns, pixels, self.shape.unroll, self.target.fma, ahead, share, touched)
+        product, unroll = self.problem.product, self.shape.unroll
+        return Tile(part.columns, pixels, product, unroll, ahead, share, touched)
 
     def _touch_at_once(self, patch: Patch, touched: tuple[Touch, ...]) -> None:
         """Fetch all lines that the end of the last row of a tile needs; the reduction is long."""
@@ -373,7 +376,7 @@ class _Writer:
         f = self.f
         total = i64(0)
         for distance, window in zip(delta, self.problem.windows, strict=True):
-            step = f.mul(self.frame.size(window.x * window.stride), 4)
+            step = f.mul(self.frame.size(window.x * window.stride), self.size)
             total = f.add(total, f.mul(step, distance))
         return total
 

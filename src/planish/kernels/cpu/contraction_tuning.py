@@ -111,7 +111,7 @@ def _chunks(problem: Contraction, pixels: int, target: CpuTarget) -> list[int]:
     strips = -(-total // pixels)
     if strips == 1:
         return [0]
-    share = target.l2 // 2 // max(1, pixels * problem.channels * 4)
+    share = target.l2 // 2 // max(1, pixels * problem.channels * problem.product.x.size)
     middle = max(2, min(share, strips // 2))
     return list(dict.fromkeys((0, 1, middle if strips > 4 else 0)))
 
@@ -119,7 +119,7 @@ def _chunks(problem: Contraction, pixels: int, target: CpuTarget) -> list[int]:
 def _strip(problem: Contraction, target: CpuTarget, shape: Shape) -> int:
     """Enough tiles in a unit to make its own cost small, if enough units remain to share out."""
     cells = shape.mr * shape.rows * shape.nr
-    cycles = max(1, problem.taps * problem.channels * cells // 2)
+    cycles = max(1, problem.steps * cells // 2)
     tiles = -(-_row(problem) // shape.mr)
     outer = math.prod(_number(w.extent) for w in problem.windows[:-1]) // shape.rows
     blocks = max(1, sum(problem.features) // (shape.nr * target.lanes()))
@@ -142,7 +142,8 @@ def _fetches_inputs(problem: Contraction, shape: Shape, target: CpuTarget) -> bo
 
 def _fetches_weights(problem: Contraction, shape: Shape, target: CpuTarget) -> bool:
     """Whether the next block's weights should be fetched: far away, and needed soon."""
-    weights = 4 * problem.taps * problem.channels * sum(problem.features) // problem.group
+    column = problem.product.column
+    weights = column * problem.steps * sum(problem.features) // problem.group
     tiles = _pixels(problem) // (shape.mr * shape.rows)
     strips = min(tiles, shape.chunk * shape.strip) if shape.chunk else tiles
     return weights > target.l2 // 2 and shape.chunk != 1 and 1 < strips <= _SOON
@@ -151,7 +152,7 @@ def _fetches_weights(problem: Contraction, shape: Shape, target: CpuTarget) -> b
 def _lines_of_a_set(problem: Contraction, shape: Shape) -> int:
     """Lines of a tile's inputs that fall into one set of the first cache, whose way is a page."""
     window = problem.windows[-1]
-    step = _number(window.x) * window.stride * 4
+    step = _number(window.x) * window.stride * problem.product.x.size
     if step < 64:
         return 1
     places = {(pixel * step) // 64 % 64 for pixel in range(shape.mr)}
@@ -224,11 +225,10 @@ def _tile_cycles(
     vectors: int,
 ) -> float:
     """Cycles of the reduction of one tile, all taps of the axes that are not tiled inside."""
-    windows = problem.windows[len(problem.windows) - len(kinds) :]
     outer = math.prod(w.taps for w in problem.windows[: len(problem.windows) - len(kinds)])
     rate, total = _rate(target), 0.0
-    for run in segments(kinds, windows, problem.channels, problem.x_channel):
-        cells = len(run.pixels) * vectors
+    for run in segments(kinds, problem):
+        cells = len(run.pixels) * vectors * problem.product.cycles
         step = max(cells, (len(run.pixels) + vectors) / 2 * rate, _LATENCY * rate)
         total += run.times * (run.steps * step + 6)
     pixels = math.prod(kind.length for kind in kinds)
@@ -253,12 +253,12 @@ def _inside(window: Window) -> float:
 
 def _traffic(problem: Contraction, shape: Shape, target: CpuTarget, blocks: int) -> float:
     """Cycles that the caches beyond the first need to deliver weights and inputs."""
-    steps = problem.taps * problem.channels
     pixels = _pixels(problem)
-    weights = 4.0 * steps * sum(problem.features) / problem.group
+    steps, column = problem.steps, float(problem.product.column)
+    weights = column * steps * sum(problem.features) / problem.group
     block = weights / blocks
     sizes = (_number(w.size) / _number(w.extent) for w in problem.windows)
-    inputs = 4.0 * pixels * math.prod(sizes) * problem.channels
+    inputs = float(problem.product.x.size) * pixels * math.prod(sizes) * problem.channels
     tile = shape.mr * shape.rows
     tiles = max(1.0, pixels / tile)
     chunk = tiles if shape.chunk == 0 else min(tiles, float(shape.chunk * shape.strip))
@@ -271,7 +271,8 @@ def _traffic(problem: Contraction, shape: Shape, target: CpuTarget, blocks: int)
         total += blocks * inputs / _level(own + block, target)
     else:
         total += (tiles - 1) * weights / _level(weights, target) + inputs / _L3_BYTES
-    return total + 4.0 * pixels * sum(problem.features) / problem.group / _L3_BYTES
+    stored = float(problem.workload.outputs[0].dtype.size)
+    return total + stored * pixels * sum(problem.features) / problem.group / _L3_BYTES
 
 
 def _level(size: float, target: CpuTarget) -> float:

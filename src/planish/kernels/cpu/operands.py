@@ -1,4 +1,4 @@
-"""Which operands the f32 contraction templates take."""
+"""Which operands the register-tile templates take."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ def refuse_operands(w: Workload) -> str | None:
         return "an operand is not f32"
     if any(accumulator_dtype(w, n) is not DType.F32 for n in range(len(w.outputs))):
         return "the sums are not f32"
+    return _refuse_layout(w)
+
+
+def refuse_bytes(w: Workload) -> str | None:
+    """Why the integer templates cannot take the operands; None when they can."""
+    x, weights = (operand.dtype for operand in w.inputs[:2])
+    if x not in (DType.U8, DType.I8) or weights is not DType.I8:
+        return "the operands are not u8 or i8 times i8"
+    if any(accumulator_dtype(w, n) is not DType.I32 for n in range(len(w.outputs))):
+        return "the sums are not i32"
+    return _refuse_layout(w)
+
+
+def _refuse_layout(w: Workload) -> str | None:
     if not w.inputs[1].const:
         return "the weights are not constant, so they cannot be packed"
     if any(extent == 0 for o in (*w.inputs[:2], *w.outputs) for extent in o.shape):

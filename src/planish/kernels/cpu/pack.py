@@ -1,8 +1,9 @@
-"""Constant weights as the register tile reads them: block by block, tap by tap, channel by channel.
+"""Constant weights as the register tile reads them: block by block, tap by tap, step by step.
 
-    [block of output channels][taps][input channels][columns of the block]
+    [block of output channels][taps][steps][columns of the block][channels of a step]
 
-A block never straddles two outputs or two groups. Its columns are whole vectors; columns beyond the
+A step takes one input channel, or some (`Product`); channels that a run lacks have zero weights. A
+block never straddles two outputs or two groups. Its columns are whole vectors; columns beyond the
 last channel are zero. Each block starts on a 64-byte boundary.
 """
 
@@ -15,7 +16,8 @@ import numpy as np
 from planish.kernels.cpu.contraction import Contraction
 from planish.kernels.workload import Operand, dense_strides
 
-_ALIGN = 16  # f32 elements in 64 bytes
+_WORD = 4  # bytes in which offsets are counted
+_ALIGN = 16  # words in 64 bytes
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Block:
         feature: First channel of all outputs' channels together: the row of the weights.
         group: Group of all of them.
         columns: How they lie in vectors.
-        weights: Offset of the block in the packed weights, in elements.
+        weights: Offset of the block in the packed weights, in words of 4 bytes.
     """
 
     output: int
@@ -73,7 +75,6 @@ class Block:
 def channel_blocks(problem: Contraction, lanes: int, nr: int) -> tuple[Block, ...]:
     """Cut the output channels into blocks of at most `nr` vectors, as even as can be."""
     per_group = sum(problem.features) // problem.group
-    steps = problem.taps * problem.channels
     blocks: list[Block] = []
     feature = weights = 0
     for output, count in enumerate(problem.features):
@@ -84,7 +85,7 @@ def channel_blocks(problem: Contraction, lanes: int, nr: int) -> tuple[Block, ..
             for columns in _split(stop - feature, lanes, nr):
                 blocks.append(Block(output, feature - start, feature, group, columns, weights))
                 feature += columns.used
-                weights += -(-steps * columns.width // _ALIGN) * _ALIGN
+                weights += _words(problem, columns)
     return tuple(blocks)
 
 
@@ -105,20 +106,43 @@ def _split(channels: int, lanes: int, nr: int) -> list[Columns]:
     return blocks
 
 
+def _words(problem: Contraction, columns: Columns) -> int:
+    """Words of a block."""
+    words = -(-problem.steps * columns.width * problem.product.column // _WORD)
+    return -(-words // _ALIGN) * _ALIGN
+
+
 def pack_weights(
     problem: Contraction, blocks: tuple[Block, ...], weights: np.ndarray
 ) -> np.ndarray:
     """The packed bytes of weights [features, channels, taps]."""
-    steps = problem.taps * problem.channels
+    product = problem.product
+    unit = product.weights.size
     last = blocks[-1]
-    size = last.weights + -(-steps * last.columns.width // _ALIGN) * _ALIGN
-    packed = np.zeros(size, np.float32)
+    size = (last.weights + _words(problem, last.columns)) * _WORD // unit
+    packed = np.zeros(size, product.weights.numpy)
+    rows = _steps(problem, weights.transpose(0, 2, 1).reshape(len(weights), -1))
     for block in blocks:
         used, width = block.columns.used, block.columns.width
-        rows = weights[block.feature : block.feature + used].transpose(2, 1, 0)
-        into = packed[block.weights : block.weights + steps * width].reshape(steps, width)
-        into[:, :used] = rows.reshape(steps, used)
+        own = np.zeros((problem.steps, width, product.depth), product.weights.numpy)
+        own[:, :used] = rows[block.feature : block.feature + used].transpose(1, 0, 2)
+        start = block.weights * _WORD // unit
+        packed[start : start + own.size] = product.pack(own)
     return packed
+
+
+def _steps(problem: Contraction, rows: np.ndarray) -> np.ndarray:
+    """Weights [features, taps · channels] as [features, steps, channels of a step]."""
+    depth, run, count = problem.product.depth, problem.run, problem.run_steps
+    runs = rows.reshape(len(rows), -1, run)
+    if run == count * depth:
+        return rows.reshape(len(rows), -1, depth)
+    made = np.zeros((*runs.shape[:2], count, depth), rows.dtype)
+    for step in range(count):
+        start = problem.first_input(step)
+        first, stop = step * depth, min(step * depth + depth, run)
+        made[:, :, step, first - start : stop - start] = runs[:, :, first:stop]
+    return made.reshape(len(rows), -1, depth)
 
 
 def lay_out(operand: Operand, array: np.ndarray) -> np.ndarray:

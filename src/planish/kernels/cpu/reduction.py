@@ -48,16 +48,17 @@ class Reduction:
         f, frame = self.frame.f, self.frame
         if not loops:
             for run in self.runs:
-                x = f.mul(frame.size(run.x), 4)
+                x = f.mul(frame.size(run.x), self.problem.product.x.size)
                 sums = self._run(sums, run, at.moved(f, self.tile, x, run.weights))
             return sums
         window, index = loops[0]
-        inner = self.problem.taps * self.problem.channels
+        inner = self.problem.steps
         for other in self.problem.windows[: self.problem.windows.index(window) + 1]:
             inner //= other.taps
         low, high = self._tap_range(window, index)
         with f.loop(low, high, init=sums) as loop:
-            x = f.mul(loop.index, f.mul(frame.size(window.x), 4 * window.dilation))
+            step = self.problem.product.x.size * window.dilation
+            x = f.mul(loop.index, f.mul(frame.size(window.x), step))
             moved = at.moved(f, self.tile, x, f.mul(loop.index, inner))
             loop.carry(self.reduce(loop.carried, moved, loops[1:]))
         return loop.results
@@ -65,7 +66,7 @@ class Reduction:
     def _run(self, sums: list[Val], run: Segment, at: Cursor) -> list[Val]:
         """One segment of the reduction."""
         f, tile = self.frame.f, self.tile
-        again = f.mul(self.frame.size(run.again), 4)
+        again = f.mul(self.frame.size(run.again), self.problem.product.x.size)
         fmas = run.steps * run.times * len(run.pixels) * len(tile.columns.lanes)
         if run.times == 1 or fmas <= _WRITTEN_OUT:
             for time in range(run.times):
@@ -79,8 +80,8 @@ class Reduction:
 
     def _steps(self, sums: list[Val], run: Segment, at: Cursor) -> list[Val]:
         f = self.frame.f
-        step = f.mul(self.frame.size(self.problem.x_channel), 4)
-        return reduce_steps(f, self.tile, sums, at, run.steps, step, run.pixels)
+        gap = f.mul(self.frame.size(self.problem.x_channel), self.problem.product.x.size)
+        return reduce_steps(f, self.tile, sums, at, run.steps, gap, run.pixels, run.cuts)
 
     def _tap_range(self, window: Window, index: Val) -> tuple[Val, Val]:
         """The taps of a pixel that lie inside the input, half-open."""

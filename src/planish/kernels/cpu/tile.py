@@ -1,6 +1,7 @@
 """The register tile: pixels × vectors of output channels, held in registers over the reduction.
 
-A step loads the weights' vectors once, broadcasts one input a pixel and does one FMA for each pair.
+A step loads the weights' vectors once, broadcasts one input a pixel and does one FMA for each pair;
+with integers, some neighbouring inputs and a dot product.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planish.kernels.cpu.pack import Columns
-from planish.targets.ir import Function, Int, Val, vector
+from planish.kernels.cpu.products import Product
+from planish.kernels.cpu.tiling import Cut
+from planish.targets.ir import Function, Int, Val
 
 _INLINE = 160  # FMAs up to which a short reduction is written out without a loop
 LINE = 64  # bytes of a cache line
@@ -39,8 +42,8 @@ class Tile:
     Attributes:
         columns: The vectors of a row.
         pixels: Byte offset of each pixel's input from the tile's first.
+        product: What a step does.
         unroll: Steps in the body of a loop.
-        fused: A multiply-add rounds once.
         ahead: Bytes from the tile's first input to that of the tile whose inputs are fetched into
             the cache meanwhile; 0 for none.
         share: Bytes of the next block of weights that are fetched a step; 0 for none.
@@ -49,8 +52,8 @@ class Tile:
 
     columns: Columns
     pixels: tuple[Int, ...]
+    product: Product
     unroll: int
-    fused: bool = True
     ahead: Int = 0
     share: int = 0
     touched: tuple[Touch, ...] = ()
@@ -58,7 +61,7 @@ class Tile:
     @property
     def row(self) -> int:
         """Bytes of the weights of a step."""
-        return self.columns.width * 4
+        return self.columns.width * self.product.column
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,9 @@ def reduce_steps(
     sums: Sequence[Val],
     at: Cursor,
     steps: int,
-    x_step: Int,
+    gap: Val,
     active: Sequence[int],
+    cuts: Sequence[Cut] = (),
 ) -> list[Val]:
     """Add a run of reduction steps to the accumulators.
 
@@ -101,20 +105,23 @@ def reduce_steps(
         sums: Its accumulators, pixel by pixel.
         at: Where the first step is.
         steps: Number of steps.
-        x_step: Bytes between the inputs of neighbouring steps.
+        gap: Bytes between neighbouring channels of a pixel.
         active: Pixels that take part.
+        cuts: For a single step, which of its inputs each active pixel has; () for all.
 
     Returns:
         The new accumulators.
     """
     vectors = len(tile.columns.lanes)
+    x_step = f.mul(gap, tile.product.depth)
     body = min(steps, tile.unroll) if steps * len(active) * vectors > _INLINE else steps
     whole = steps // body * body
     current = list(sums)
 
     def run(count: int, start: Cursor) -> None:
         for step in range(count):
-            _step(f, tile, current, start.moved(f, tile, f.mul(x_step, step), step), active)
+            here = start.moved(f, tile, f.mul(x_step, step), step)
+            _step(f, tile, current, here, gap, active, cuts or (None,) * len(active))
 
     if whole == body:
         run(whole, at)
@@ -135,17 +142,27 @@ def reduce_steps(
     return current
 
 
-def _step(f: Function, tile: Tile, sums: list[Val], at: Cursor, active: Sequence[int]) -> None:
-    columns = tile.columns
-    loaded = [
-        f.load(vector("float", n), f.offset(at.weights, 4 * columns.first(v)))
-        for v, n in enumerate(columns.lanes)
-    ]
-    for pixel in active:
-        scalar = f.load("float", f.offset(at.x, tile.pixels[pixel]))
-        for v, n in enumerate(columns.lanes):
-            slot = pixel * len(columns.lanes) + v
-            sums[slot] = f.fma(f.splat(scalar, n), loaded[v], sums[slot], fused=tile.fused)
+def _step(
+    f: Function,
+    tile: Tile,
+    sums: list[Val],
+    at: Cursor,
+    gap: Val,
+    active: Sequence[int],
+    cuts: Sequence[Cut | None],
+) -> None:
+    columns, product = tile.columns, tile.product
+    for part in range(product.parts):
+        row = part * tile.row // product.parts
+        loaded = [
+            product.load(f, f.offset(at.weights, row + product.word * columns.first(v)), n)
+            for v, n in enumerate(columns.lanes)
+        ]
+        for pixel, cut in zip(active, cuts, strict=True):
+            x = product.input(f, f.offset(at.x, tile.pixels[pixel]), gap, cut)
+            for v, weights in enumerate(loaded):
+                slot = pixel * len(loaded) + v
+                sums[slot] = product.add(f, x, weights, sums[slot], part)
 
 
 def _fetch(f: Function, tile: Tile, at: Cursor, step: Val, body: int) -> None:
@@ -155,7 +172,7 @@ def _fetch(f: Function, tile: Tile, at: Cursor, step: Val, body: int) -> None:
     of weights as many lines as this iteration's share.
     """
     if tile.ahead != 0:
-        turns = max(1, LINE // 4 // body)
+        turns = max(1, LINE // tile.product.step // body)
         count = -(-len(tile.pixels) // turns)
         distance = tile.pixels[1] if len(tile.pixels) > 1 else 0
         turn = f.urem(f.udiv(step, body), turns)

@@ -22,7 +22,6 @@ _LONG = {
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh"), 40),
     **dict.fromkeys(("asinh", "acosh", "atanh", "softplus"), 40),
 }
-_ACCUMULATOR = Temp(0, (), DType.F32)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def epilogue_of(problem: Contraction, output: int, *, bias_first: bool = True) -
     """Take an output's epilogue apart; the bias stays in the expression unless `bias_first`."""
     value = problem.epilogue[output]
     if value is None:
-        return Epilogue(None, _ACCUMULATOR, (), 0)
+        return Epilogue(None, Temp(0, (), _sums(problem)), (), 0)
     start = _bias(problem, value) if bias_first else None
     if start is not None:
         value = _without(value, start[0])
@@ -62,7 +61,7 @@ def epilogue_of(problem: Contraction, output: int, *, bias_first: bool = True) -
 
 
 def _bias(problem: Contraction, value: Expr) -> tuple[Load, Access] | None:
-    """The f32 operand, the same for all pixels, that is added to the accumulator first."""
+    """The operand, the same for all pixels, that is added to the accumulator before all else."""
     if sum(isinstance(e, Temp) for e in walk(value)) != 1:
         return None
     for part in walk(value):
@@ -75,9 +74,15 @@ def _bias(problem: Contraction, value: Expr) -> tuple[Load, Access] | None:
                 continue
         access = problem.access(load)
         same = access is not None and all(step == 0 for step in access.steps)
-        if same and access is not None and load.dtype is DType.F32 and load in always_read(value):
+        like = load.dtype is _sums(problem) and load in always_read(value)
+        if same and access is not None and like:
             return load, access
     return None
+
+
+def _sums(problem: Contraction) -> DType:
+    """The type of the accumulators."""
+    return DType.F32 if problem.product.x.is_float else DType.I32
 
 
 def _without(value: Expr, bias: Load) -> Expr:

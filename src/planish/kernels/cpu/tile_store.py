@@ -81,7 +81,7 @@ class TileStore:
         """
         vectors = range(len(self.columns.lanes))
         if self.epilogue.start is None:
-            row = [zero(vector("float", n)) for n in self.columns.lanes]
+            row = [zero(vector(self.problem.product.total, n)) for n in self.columns.lanes]
         else:
             load, access = self.epilogue.start
             if pointer is not None:
@@ -125,11 +125,12 @@ class TileStore:
         """Long epilogues: the accumulators go to the stack, and one pixel's code does them all."""
         f, columns = self.frame.f, self.columns
         row = 4 * columns.width
-        kept = f.variable("float", columns.width * len(self.pixels))
+        total = self.problem.product.total
+        kept = f.variable(total, columns.width * len(self.pixels))
         vectors = len(columns.lanes)
-        for number, total in enumerate(sums):
+        for number, value in enumerate(sums):
             pixel, v = divmod(number, vectors)
-            f.store(total, f.offset(kept, pixel * row + 4 * columns.first(v)))
+            f.store(value, f.offset(kept, pixel * row + 4 * columns.first(v)))
         with f.loop(0, len(self.pixels)) as loop:
             places = self.frame.split(loop.index, self.patch.lengths)
             origin = tuple(f.add(o, p) for o, p in zip(self.patch.origin, places, strict=True))
@@ -138,7 +139,7 @@ class TileStore:
             at = f.offset(kept, f.mul(loop.index, row))
             one.finish(
                 [
-                    f.load(vector("float", n), f.offset(at, 4 * columns.first(v)))
+                    f.load(vector(total, n), f.offset(at, 4 * columns.first(v)))
                     for v, n in enumerate(columns.lanes)
                 ]
             )

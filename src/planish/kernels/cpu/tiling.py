@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from planish.base.shapes import Dim
-from planish.kernels.cpu.contraction import Window
+from planish.kernels.cpu.contraction import Contraction, Window
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,9 @@ def _inside(window: Window, start: int, length: int) -> tuple[tuple[int, ...], .
     return tuple(found)
 
 
+Cut = tuple[int, int]  # half-open range of a step's inputs that exist
+
+
 @dataclass(frozen=True)
 class Segment:
     """Reduction steps that run in one loop: neighbouring taps whose channels follow each other.
@@ -85,10 +88,11 @@ class Segment:
     Attributes:
         x: Offset of the first input from the tile's origin, in elements.
         weights: First row of the weights, in steps.
-        steps: Number of steps; the input moves by its channel stride each step.
+        steps: Number of steps; the input moves by the channels of a step each time.
         pixels: Pixels of the tile that take part.
         times: How often this is done; the weights follow each other.
         again: Distance of the inputs from one time to the next, in elements.
+        cuts: For a single step, the inputs of each pixel that exist; () where all do.
     """
 
     x: Dim
@@ -97,34 +101,78 @@ class Segment:
     pixels: tuple[int, ...]
     times: int = 1
     again: Dim = 0
+    cuts: tuple[Cut, ...] = ()
 
 
-def segments(
-    kinds: tuple[Kind, ...], windows: tuple[Window, ...], channels: int, x_channel: Dim
-) -> list[Segment]:
-    """The reduction of a tile over the taps of its static axes, as few runs as possible.
+def segments(kinds: tuple[Kind, ...], problem: Contraction) -> list[Segment]:
+    """The reduction of a tile over the taps of its tiled axes, as few runs as possible.
 
     Args:
-        kinds: The tile along each of its static axes, outermost first.
-        windows: Those axes.
-        channels: Input channels.
-        x_channel: Elements between neighbouring input channels.
+        kinds: The tile along each of the last axes, outermost first; () for one tap alone.
+        problem: The layer.
     """
+    windows = problem.windows[len(problem.windows) - len(kinds) :]
+    parts = _row_parts(kinds, problem) if problem.joined else _tap_parts(kinds, windows, problem)
+    stride = problem.product.depth * problem.x_channel
     found: list[Segment] = []
-    for number, (x, pixels) in enumerate(_taps(kinds, windows)):
-        if not pixels:
-            continue
+    for part in parts:
         last = found[-1] if found else None
         if (
             last is not None
-            and last.pixels == pixels
-            and last.weights + last.steps == number * channels
-            and last.x + last.steps * x_channel == x
+            and last.pixels == part.pixels
+            and not (last.cuts or part.cuts)
+            and last.weights + last.steps == part.weights
+            and last.x + last.steps * stride == part.x
         ):
-            found[-1] = Segment(last.x, last.weights, last.steps + channels, pixels)
+            found[-1] = replace(last, steps=last.steps + part.steps)
         else:
-            found.append(Segment(x, number * channels, channels, pixels))
+            found.append(part)
     return _repeated(found)
+
+
+def _tap_parts(
+    kinds: tuple[Kind, ...], windows: tuple[Window, ...], problem: Contraction
+) -> Iterator[Segment]:
+    """The whole steps of each tap, and the last one where it is not whole."""
+    depth, step = problem.product.depth, problem.x_channel
+    whole, rest = divmod(problem.channels, depth)
+    for number, (x, pixels) in enumerate(_taps(kinds, windows)):
+        row = number * problem.run_steps
+        if pixels and whole:
+            yield Segment(x, row, whole, pixels)
+        if pixels and rest:
+            first = problem.first_input(whole)
+            cuts = ((0, rest),) * len(pixels) if first == whole * depth else ()
+            yield Segment(x + first * step, row + whole, 1, pixels, cuts=cuts)
+
+
+def _row_parts(kinds: tuple[Kind, ...], problem: Contraction) -> Iterator[Segment]:
+    """The steps of each row of taps, which for a pixel at the border may be cut at either end."""
+    depth, channels = problem.product.depth, problem.channels
+    windows = problem.windows[len(problem.windows) - len(kinds) :]
+    kind = kinds[-1]
+    spans = []
+    for pixel in range(kind.length):
+        taps = [tap for tap, pixels in enumerate(kind.inside) if pixel in pixels]
+        spans.append((taps[0] * channels, (taps[-1] + 1) * channels) if taps else (0, 0))
+    for number, (x, rows) in enumerate(_taps(kinds[:-1], windows[:-1])):
+        for step in range(problem.run_steps):
+            first = problem.first_input(step)
+            pixels, cuts = [], []
+            for row, (pixel, (low, high)) in itertools.product(rows, enumerate(spans)):
+                cut = (max(low - first, 0), min(high - first, depth))
+                if cut[0] < cut[1]:
+                    pixels.append(row * kind.length + pixel)
+                    cuts.append(cut)
+            if pixels:
+                uncut = all(cut == (0, depth) for cut in cuts)
+                yield Segment(
+                    x + first,
+                    number * problem.run_steps + step,
+                    1,
+                    tuple(pixels),
+                    cuts=() if uncut else tuple(cuts),
+                )
 
 
 def _repeated(found: list[Segment]) -> list[Segment]:
@@ -135,6 +183,7 @@ def _repeated(found: list[Segment]) -> list[Segment]:
         if (
             last is not None
             and (last.pixels, last.steps) == (segment.pixels, segment.steps)
+            and last.cuts == segment.cuts
             and last.weights + last.times * last.steps == segment.weights
             and last.times * (last.again if last.times > 1 else segment.x - last.x)
             == segment.x - last.x
