@@ -344,6 +344,15 @@ class Graph:
         self._users[old] = {}
         self.outputs = [new if output is old else output for output in self.outputs]
 
+    def reread(self, node: Node, old: Value, new: Value) -> None:
+        """Let one node read another value in place of one; others read on what they read."""
+        self._users[old].pop(node, None)
+        node.inputs = [new if value is old else value for value in node.inputs]
+        for read in read_values(node):
+            self._users.setdefault(read, {})[node] = None
+            self._names.add(read.name)
+        self._ordered = False
+
     def _connect(self, node: Node) -> None:
         for read in read_values(node):
             self._users.setdefault(read, {})[node] = None

@@ -36,7 +36,7 @@ class Scale:
 def activation_scale(found: Range, symmetric: bool = False) -> Scale:
     """The scale that covers a range, with zero exact.
 
-    Rounding the zero point shifts the range by up to half a step, so an end may lie outside by that.
+    Rounding the zero point shifts the range by up to half a step, so an end may miss that much.
 
     Args:
         found: What to cover.
