@@ -132,7 +132,7 @@ def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
 
 
 @dataclass(frozen=True)
-class _Columns:
+class Columns:
     """Equal neighbouring tiles of an output row.
 
     Attributes:
@@ -150,12 +150,12 @@ class _Columns:
     checked: bool = False
 
 
-def cut_row(s: ConvShape, width: int) -> list[_Columns]:
+def cut_row(s: ConvShape, width: int) -> list[Columns]:
     """An output row of known extent as tiles, neighbours of one pattern together."""
     out, size = s.out[-1], s.size[-1]
     assert isinstance(out, int) and isinstance(size, int)
     stride, reach = s.stride[-1], (s.kernel[-1] - 1) * s.dilation[-1]
-    runs: list[_Columns] = []
+    runs: list[Columns] = []
     for first in range(0, out, width):
         wide = min(width, out - first)
         start = first * stride - s.before[-1]
@@ -163,9 +163,9 @@ def cut_row(s: ConvShape, width: int) -> list[_Columns]:
         valid = (max(0, min(span, -start)), max(0, min(span, size - start)))
         last = runs[-1] if runs else None
         if last and (last.width, last.valid) == (wide, valid):
-            runs[-1] = _Columns(last.first, last.count + 1, wide, valid)
+            runs[-1] = Columns(last.first, last.count + 1, wide, valid)
         else:
-            runs.append(_Columns(first, 1, wide, valid))
+            runs.append(Columns(first, 1, wide, valid))
     return runs
 
 
@@ -252,8 +252,8 @@ class _Writer:
         first, stop = inner_columns(s)
         low, high = frame.size(first), frame.size(stop)
         whole = f.sub(high, f.urem(f.sub(high, low), self.width))
-        inside = _Columns(0, 0, self.width, (0, (self.width - 1) * stride + reach + 1))
-        single = _Columns(0, 0, 1, (0, reach + 1), checked=True)
+        inside = Columns(0, 0, self.width, (0, (self.width - 1) * stride + reach + 1))
+        single = Columns(0, 0, 1, (0, reach + 1), checked=True)
         end = frame.size(s.out[-1])
         for run, start, last in ((single, i64(0), low), (inside, low, whole), (single, whole, end)):
             with f.loop(start, last, run.width) as column:
@@ -277,7 +277,7 @@ class _Writer:
                 yield Val("i64", str(whole), whole), f.first_lanes(self.lanes, rest)
 
     def _tile(
-        self, image: Val, at: list[Val], v: Val, mask: Val | None, rows: int, run: _Columns
+        self, image: Val, at: list[Val], v: Val, mask: Val | None, rows: int, run: Columns
     ) -> None:
         """One tile: zero the accumulators, run over the taps, store."""
         s, f, frame = self.s, self.f, self.frame
@@ -339,7 +339,7 @@ class _Writer:
         at: Val,
         sums: list[list[Val]],
         mask: Val | None,
-        run: _Columns,
+        run: Columns,
     ) -> None:
         """The input lines under several output rows, one after the other, each loaded once."""
         s, f, frame = self.s, self.f, self.frame
@@ -369,7 +369,7 @@ class _Writer:
         taps: Val,
         users: list[tuple[list[Val], int]],
         mask: Val | None,
-        run: _Columns,
+        run: Columns,
     ) -> None:
         """Multiply-adds of one input line: for each of `users` (output row, kernel row)."""
         s, f, x = self.s, self.f, self.w.inputs[0]
