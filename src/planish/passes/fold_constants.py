@@ -6,7 +6,8 @@
     x ─ Shape ─ Gather(1) ─ …    becomes    64 ─ …        where dim 1 of x is 64
 
 Not handled: results of more than 256 MiB that are larger than all they are made of (an Expand or
-ConstantOfShape stays what it is); random operators; sequences and optional values.
+ConstantOfShape stays what it is); random operators; sequences and optional values; the dequantising
+of weights, which a contraction in integers may want as they are (see fold_weights).
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def find(graph: Graph) -> Iterator[Patch]:
     for node in graph.nodes:
         if not graph.holds(node):
             continue
-        patch = _from_sizes(graph, node) or _from_constants(graph, node)
+        if _keeps_weights(node):
+            continue
+        patch = _from_sizes(graph, node) or computed(graph, node)
         if patch is not None:
             yield patch
 
@@ -53,7 +56,16 @@ def _from_sizes(graph: Graph, node: Node) -> Patch | None:
     return _replaced(graph, node, [data], "a size known from shapes")
 
 
-def _from_constants(graph: Graph, node: Node) -> Patch | None:
+def _keeps_weights(node: Node) -> bool:
+    """Whether a node dequantises what may be the weights of a contraction."""
+    source = node.input(0)
+    if node.op != "DequantizeLinear" or source is None or source.type.shape is None:
+        return False
+    return len(source.shape) > 1 and source.dtype.is_integer and source.dtype.bits <= 8
+
+
+def computed(graph: Graph, node: Node) -> Patch | None:
+    """A node that reads constants only, replaced by what it makes of them; None where it stays."""
     reads = read_values(node)
     if node.op in RANDOM or not all(v.is_const for v in reads):
         return None

@@ -4,12 +4,13 @@
     x ─ Relu ─ Clip(-1, 6)                   becomes   x ─ Clip(0, 6)
     x ─ Max(0) ─ Min(6)                      becomes   x ─ Clip(0, 6)
     x ─ Pad(a) ─ Pad(b)                      becomes   x ─ Pad(a + b), with one constant value
-    x ─ Add(a) ─ Add(b), x ─ Mul(a) ─ Mul(b) becomes   x ─ Add(a + b), x ─ Mul(a · b), scalars only
+    x ─ Add(a) ─ Add(b), x ─ Mul(a) ─ Mul(b) becomes   x ─ Add(a + b), x ─ Mul(a · b)
     x ─ Relu ─ Relu, Abs ─ Abs, Floor ─ …    becomes   x ─ Relu, …
     x ─ Neg ─ Neg, Not ─ Not                 becomes   x
 
-Not handled: a first node that others read too; Clip with bounds that are computed; pads that cut;
-integer sums, which may overflow elsewhere. Reshape and Transpose: see join_views. Concat: see
+Sums of i32 wrap around alike, joined or not. Not handled: a first node that others read too; Clip
+with bounds that are computed; pads that cut; constants that widen each other; sums of other
+integers. Reshape and Transpose: see join_views. Concat: see
 simplify_concats.
 """
 
@@ -183,14 +184,22 @@ def _pad_value(node: Node) -> float | None:
 
 
 def _numbers(graph: Graph, before: Node, node: Node) -> Patch | None:
-    """Two sums with, or two products by, a number each."""
+    """Two sums with, or two products by, constants."""
     inner, outer = with_constant(before), with_constant(node)
-    if inner is None or outer is None or before.op != node.op or not node.output.dtype.is_float:
+    if inner is None or outer is None or before.op != node.op:
         return None
-    a, b = scalar(inner[1]), scalar(outer[1])
-    if a is None or b is None or inner[0].type != node.output.type:
+    a, b = (np.asarray(pair[1].data) for pair in (inner, outer))
+    if any(value.type != node.output.type for value in (inner[0], before.output)):
         return None
-    value = number(graph, f"{node.name}.const", a + b if node.op == "Add" else a * b, node.output)
+    if not (node.output.dtype.is_float or node.output.dtype is DType.I32):
+        return None
+    wide = np.int32 if node.output.dtype is DType.I32 else np.float64
+    joined = a.astype(wide) + b if node.op == "Add" else a.astype(wide) * b
+    if joined.size > max(a.size, b.size):
+        return None
+    if a.size == 1 and b.size == 1:
+        joined = joined.reshape(())
+    value = number(graph, f"{node.name}.const", joined, node.output)
     if not np.all(np.isfinite(np.asarray(value.data, dtype=np.float64))):
         return None
     made = make(graph, node.op, [inner[0], value], node.output, sources=[before, node])

@@ -1,4 +1,8 @@
-"""The passes in order: the builder's log prints their stages in this order too."""
+"""The passes in order: the builder's log prints their stages in this order too.
+
+Between the two tables a float graph may be quantised: the second makes integer contractions of what
+is quantised then, or was in the file. It finds nothing in a graph of floats.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,24 @@ from planish.passes import (
     fold_constants,
     fold_expands,
     fold_pads,
+    fold_requants,
     fold_scales,
     fold_shuffles,
     fold_sizes,
+    fold_weights,
     fuse_activations,
     fuse_attention,
+    fuse_integers,
     fuse_norms,
     fuse_softmax,
     inline_branches,
     join_pairs,
     join_views,
     merge_duplicates,
+    move_quants,
     remove_dead,
     remove_noops,
+    retype_signed,
     simplify_concats,
     sink_transposes,
     sink_views,
@@ -64,5 +73,22 @@ PASSES: tuple[Pass, ...] = (
     merge_duplicates.PASS,
     split_outputs.PASS,
     *_NOOPS,
+    remove_dead.PASS,
+)
+
+INTEGER_PASSES: tuple[Pass, ...] = (
+    move_quants.PASS,
+    fuse_integers.PASS,
+    fold_weights.PASS,
+    *_CONSTANTS,
+    fold_requants.PASS,
+    retype_signed.PASS,
+    expand_operators.PASS,
+    fold_constants.PASS,
+    *_NOOPS,
+    fold_pads.PASS,
+    *_SINKING,
+    *_NOOPS,
+    merge_duplicates.PASS,
     remove_dead.PASS,
 )

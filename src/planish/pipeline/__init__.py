@@ -1,12 +1,12 @@
 """The table of contents: a model goes in, a plan comes out.
 
-import → simplify → fuse → lower → tune → memory → plan
+import → simplify → quantise → fuse → lower → tune → memory → plan
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from planish.graph.infer import infer_types
 from planish.graph.layer import Layer
 from planish.importer import import_model
 from planish.lower.lowering import Lowered, lower_graph
-from planish.lower.profiles import fix_dims, make_profiles
+from planish.lower.profiles import fix_dims, make_profiles, settle_dims
 from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.passes.merge_siblings import merge_siblings
 from planish.passes.rewrite import Pass, PassRun
-from planish.passes.table import PASSES
+from planish.passes.table import INTEGER_PASSES, PASSES
 from planish.pipeline.checks import PassChecks
 from planish.pipeline.dumps import Dumps, from_knobs
 from planish.pipeline.options import Progress, make_options, silent
@@ -101,6 +101,7 @@ def read_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph
     """The model's graph with types."""
     graph = import_model(Path(model) if isinstance(model, str | os.PathLike) else model)
     infer_types(graph)
+    settle_dims(graph)
     return graph
 
 
@@ -109,6 +110,7 @@ def optimise(
     dumps: Dumps | None = None,
     passes: Sequence[Pass] = PASSES,
     opt: Mapping[str, int] | None = None,
+    quantise: Callable[[Graph], None] | None = None,
 ) -> Optimised:
     """Run the passes, then group the nodes into layers.
 
@@ -117,6 +119,8 @@ def optimise(
         dumps: Where the stages are printed and written; None: nowhere.
         passes: The passes; `PLAIN_PASSES` for a layer a node.
         opt: Likely sizes of the symbolic dims, for numeric checks.
+        quantise: Puts pairs of QuantizeLinear and DequantizeLinear into the simplified graph of
+            floats; None: what the model brings stays.
     """
     dumps = dumps or Dumps(None, 0)
     checks = PassChecks(graph, opt or {}, knobs.CHECK.value)
@@ -130,6 +134,15 @@ def optimise(
     limit = knobs.STOP_AFTER.value
     run = PassRun(graph, None if limit < 0 else limit, after)
     for work in passes:
+        run.run(work)
+        _count(stages, work.stage, len(graph.nodes))
+    if quantise is not None:
+        quantise(graph)
+        infer_types(graph)
+        dumps.graph("quantise", graph)
+        checks = PassChecks(graph, opt or {}, knobs.CHECK.value)
+        stages.append(("quantised", len(graph.nodes)))
+    for work in INTEGER_PASSES if passes is not PLAIN_PASSES else ():
         run.run(work)
         _count(stages, work.stage, len(graph.nodes))
     reasons = {id(node): why for node in graph.nodes if (why := native_reason(node)) is not None}

@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterator
 
 from planish.graph.graph import Graph, Node
 from planish.graph.layer import Layer, sort_layers
-from planish.passes import expand_operators, fold_constants
+from planish.passes import expand_operators, fold_constants, fold_weights
 from planish.passes.fuse_layers import fuse_layers
 from planish.passes.rewrite import Pass, PassRun
 
-PLAIN_PASSES: tuple[Pass, ...] = (fold_constants.PASS, expand_operators.PASS, fold_constants.PASS)
+PLAIN_PASSES: tuple[Pass, ...] = (
+    fold_constants.PASS,
+    expand_operators.PASS,
+    fold_weights.PASS,
+    fold_constants.PASS,
+)
 
 
 def expand_graph(graph: Graph) -> None:
