@@ -117,7 +117,7 @@ class ExprEmitter:
 
     def _settled(self, expr: Expr) -> Expr:
         """The form to emit. Before a float becomes an integer, each step is rounded by itself."""
-        made = requantized(expr)
+        made = requantized(expr, fused=self.target.fma)
         self.arithmetic.exact = quantizes(made)
         return made
 

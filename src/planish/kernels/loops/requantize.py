@@ -4,6 +4,8 @@
     →  cast u8 (add (nearest (clamp (div x s) -z 255-z)) z)                          where z > 0
     →  cast u8 (nearest (clamp (div x s) 0 255))                                     where z = 0
 
+and the quotient itself becomes a multiply-add where that gives the same integers (`division`).
+
 Exact: bounds move through functions that are monotone, also as they round, and keep whole numbers
 whole; those that the range of a value makes superfluous go. `nearest` stands for one instruction,
 so it is no function of the language; only the CPU's expression code sees it.
@@ -16,6 +18,7 @@ import math
 
 from planish.base.dtypes import DType
 from planish.base.expr import Call, Const, Expr, call, const, transform, walk
+from planish.kernels.loops.division import reciprocal
 from planish.kernels.loops.ranges import apply_rounded, range_of, whole_range
 
 # nearest(x): x to the nearest i32, half to even. x fits; NaN gives a multiple of 2^16.
@@ -36,12 +39,16 @@ def _drops_fraction(e: Expr) -> bool:
 
 
 @functools.lru_cache(maxsize=512)
-def requantized(expr: Expr) -> Expr:
-    """The expression with its conversions to short integers in their shortest form."""
+def requantized(expr: Expr, *, fused: bool) -> Expr:
+    """The expression with its conversions to short integers in their shortest form.
+
+    Args:
+        expr: Any expression.
+        fused: A multiply-add rounds once, so that it can stand for a division.
+    """
     if not quantizes(expr):
         return expr
-    held = transform(expr, _hold)
-    return _convert(held)
+    return _convert(transform(expr, _hold), fused)
 
 
 # ---- bounds -------------------------------------------------------------------------------------
@@ -119,7 +126,7 @@ def _fits(x: Expr) -> bool:
 # ---- conversions --------------------------------------------------------------------------------
 
 
-def _convert(expr: Expr) -> Expr:
+def _convert(expr: Expr, fused: bool) -> Expr:
     """Replace `cast (round x)` where x is known to fit."""
 
     def visit(e: Expr) -> Expr:
@@ -137,6 +144,8 @@ def _convert(expr: Expr) -> Expr:
         if id(e) not in memo:
             made = visit(e)
             if isinstance(made, Call):
+                if made.fn == NEAREST and fused:
+                    made = Call(NEAREST, (_undivided(made.args[0]),), made.dtype)
                 made = Call(made.fn, tuple(map(rebuild, made.args)), made.dtype)
             memo[id(e)] = made
         return memo[id(e)]
@@ -168,3 +177,31 @@ def _near(x: Expr, *, nan: bool) -> bool:
         and abs(known.high) < 2**31
         and (nan or not known.nan)
     )
+
+
+def _undivided(x: Expr) -> Expr:
+    """A bounded quotient by a constant as a multiply-add that rounds to the same integers."""
+    bounds: dict[str, float] = {}
+    quotient = x
+    while isinstance(quotient, Call) and quotient.fn in ("min", "max"):
+        inner, bound = quotient.args
+        if not isinstance(bound, Const) or quotient.fn in bounds:
+            return x
+        bounds[quotient.fn], quotient = bound.value, inner
+    match quotient:
+        case Call(fn="div", args=(y, Const(value=divisor))):
+            known = range_of(quotient)
+            low = bounds.get("max", known.low - 1)
+            high = bounds.get("min", known.high + 1)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                return x
+            how = reciprocal(divisor, math.floor(low), math.ceil(high))
+            if how is None or any(bound != int(bound) for bound in bounds.values()):
+                return x
+            if "min" in bounds:
+                y = call("min", y, const(how.high, DType.F32))
+            if "max" in bounds:
+                y = call("max", y, const(how.low, DType.F32))
+            rest = call("mul", y, const(how.rest, DType.F32))
+            return call("fma", y, const(how.factor, DType.F32), rest)
+    return x
