@@ -112,13 +112,16 @@ def results_of(node: Node) -> list[Result]:
     """What is known of a node's outputs before running; [] for an operator that planish lacks.
 
     Raises:
-        ModelError: The operator does not accept its inputs.
+        ModelError: The operator does not accept its inputs, or has fewer outputs than the node.
     """
     op = op_of(node)
     if op is None or any(v is not None and v.dtype is DType.OBJECT for v in node.inputs):
         return []
     first = next((value.name for value in node.outputs if value is not None), node.name)
-    return name_unknowns(op.infer(args_of(node), node.attrs), first)
+    results = name_unknowns(op.infer(args_of(node), node.attrs), first)
+    if results and len(results) < len(node.outputs):
+        raise ModelError(f"{node.op} gives {len(results)} outputs here, not {len(node.outputs)}")
+    return results
 
 
 def facts_of(graph: Graph) -> tuple[Fact, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from planish.base.errors import ShapeError
+from planish.base.errors import ModelError, ShapeError
 from planish.base.shapes import Dim, Sym, substitute, symbols_of
 from planish.graph.graph import Graph, TensorType, Value
+from planish.graph.infer import facts_of, infer_types
+from planish.ops.op import is_unknown
 from planish.plan.records import Profile
 
 # What an unsaid dim may be: (min, opt, max) of a leading axis (a batch), and of any other.
@@ -171,11 +173,41 @@ def fix_dims(graph: Graph, profiles: Sequence[Profile]) -> tuple[Profile, ...]:
     fixed: dict[str, Dim] = {n: min(sizes) for n, sizes in ranges.items() if len(sizes) == 1}
     if not fixed:
         return tuple(profiles)
+    _fix(graph, fixed)
+    left = [tuple(row for row in profile.dims if row[0] not in fixed) for profile in profiles]
+    return tuple(Profile(dims) for dims in dict.fromkeys(left) if dims)
+
+
+def settle_dims(graph: Graph) -> None:
+    """Make dims that the graph itself holds to one value plain numbers.
+
+    A product of x [2,K] with a weight [5,3] runs with K = 5 only.
+
+    Raises:
+        ModelError: Two nodes hold a dim to different values.
+    """
+    while True:
+        fixed: dict[str, Dim] = {}
+        for fact in facts_of(graph):
+            for dim, size in ((fact.a, fact.b), (fact.b, fact.a)):
+                if fact.kind != "equal" or not isinstance(dim, Sym) or not isinstance(size, int):
+                    continue
+                name = str(dim)
+                if symbols_of(dim) != {name} or is_unknown(name):
+                    continue
+                if fixed.setdefault(name, size) != size:
+                    raise ModelError(f"dim {name!r} would have to be {fixed[name]} and {size}")
+        if not fixed:
+            return
+        _fix(graph, fixed)
+        infer_types(graph)
+
+
+def _fix(graph: Graph, fixed: Mapping[str, Dim]) -> None:
+    """Put numbers in the place of dims."""
     for value in graph.values():
         if value.type.shape is not None:
             shape = tuple(substitute(dim, fixed) for dim in value.shape)
             value.type = TensorType(value.dtype, shape)
         if value.dims is not None:
             value.dims = tuple(substitute(dim, fixed) for dim in value.dims)
-    left = [tuple(row for row in profile.dims if row[0] not in fixed) for profile in profiles]
-    return tuple(Profile(dims) for dims in dict.fromkeys(left) if dims)
