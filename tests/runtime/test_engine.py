@@ -286,7 +286,7 @@ def test_a_symbol_nobody_defines() -> None:
 def test_code_without_the_function() -> None:
     with pytest.raises(PlanFileError, match="no function 'absent'"):
         Engine(tiny.plan([tiny.step("absent", [tiny.X, tiny.Y], N)]))
-    with pytest.raises(PlanFileError, match="planish_run_v1"):
+    with pytest.raises(PlanFileError, match="planish_run_v2"):
         Engine(tiny.add1_plan(objects=tiny.OBJECTS[1:]))
 
 

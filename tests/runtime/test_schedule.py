@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import tiny_plans as tiny
 
 from planish.plan import NativeStep, PhaseCall, Ref
 from planish.runtime.schedule import Places, Segment
-from planish.targets.driver import BARRIER
+from planish.targets.driver import BARRIER, OTHERS, OWN
 
 A = Ref("arena", 0, 0)
 NAMES = {"add1": 1, "mirror": 2}
@@ -25,7 +26,10 @@ def drawn(steps: Sequence[NativeStep], workers: int) -> list[str]:
         for row, step in zip(table.tolist(), numbers, strict=False):
             function, _, begin, end, flags = row
             assert (flags & BARRIER) == (function == 0)
-            words.append(f"{step}:{begin}-{end}" if function else "|")
+            if flags & (OWN | OTHERS):
+                words.append(f"{step}:{'own' if flags == OWN else 'others'}")
+            else:
+                words.append(f"{step}:{begin}-{end}" if function else "|")
         lines.append(" ".join(words))
     return lines
 
@@ -82,3 +86,34 @@ def test_phases_without_a_barrier_share_their_units() -> None:
 
 def test_more_workers_than_units() -> None:
     assert drawn([step(2, 0), step(3, 1)], 3) == ["0:0-1 | 1:0-1", "0:1-2 | 1:1-2", "| 1:2-3"]
+
+
+def long_step(units: int, group: int, *, barrier: bool = True) -> NativeStep:
+    return replace(step(units, group, barrier=barrier), micros=50.0)
+
+
+def test_long_steps_are_shared_in_pieces() -> None:
+    assert drawn([long_step(90, 0), step(3, 1)], 2) == [
+        "0:own 0:others | 1:0-2",
+        "0:own 0:others | 1:2-3",
+    ]
+    assert drawn([long_step(90, 0)], 1) == ["0:0-90"]
+    assert drawn([long_step(7, 0)], 2) == ["0:0-4", "0:4-7"]
+
+
+def test_branches_side_by_side_are_helped_after_the_own_parts() -> None:
+    row = "0:own 1:own 0:others 1:others"
+    assert drawn([long_step(90, 0), long_step(64, 0)], 2) == [row, row]
+
+
+def test_steps_that_follow_without_a_barrier_are_not_shared() -> None:
+    steps = [long_step(90, 0), long_step(90, 1, barrier=False)]
+    assert drawn(steps, 2) == ["0:0-45 1:0-45", "0:45-90 1:45-90"]
+
+
+def test_share_records_cover_all_units() -> None:
+    segment = Segment([(0, long_step(90, 0))], NAMES.__getitem__)
+    bound = segment.bind({}, Places(0, (), {"arena": [64]}, [0] * 3))
+    assert bound.shares[:, :4].tolist() == [[0, 0, 30, 4], [0, 30, 60, 4], [0, 60, 90, 4]]
+    assert bound.job[0, 5] == 3
+    assert bound.shares.ctypes.data % 64 == 0

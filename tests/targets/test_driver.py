@@ -30,6 +30,13 @@ def count_kernel() -> bytes:
     cell = f.offset(cells, f.mul(f.params["begin"], 8))
     f.store(f.add(f.load("i64", cell), 1), cell)
     f.ret()
+    # bump_each(args: cells): one more in each unit's cell
+    f = module.function("bump_each", params)
+    cells = f.load("ptr", f.params["args"])
+    with f.loop(f.params["begin"], f.params["end"]) as unit:
+        cell = f.offset(cells, f.mul(unit.index, 8))
+        f.store(f.add(f.load("i64", cell), 1), cell)
+    f.ret()
     # check(args: cells, errors; begin = own number, end = neighbour): both must be equal now
     f = module.function("check", params)
     args = f.params["args"]
@@ -162,3 +169,29 @@ def test_what_is_missing_is_told() -> None:
     for broken in ({}, {**own, "needs": 3}, {**own, "needs": [3]}, {**own, "isa": None}):
         with pytest.raises(PlanFileError, match="does not say which CPU"):
             check_host(broken, "m.plan")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize("units", [5, 64, 1000])
+def test_shared_units_are_done_once(workers: int, units: int) -> None:
+    """Pieces of everybody's part, whoever takes them; the counts start anew with each job."""
+    team = RawTeam(workers, 100_000, 2_000_000)
+    cells = np.zeros(units, np.int64)
+    args = np.array([cells.ctypes.data, 0], np.int64)
+    cuts = [w * units // workers for w in range(workers + 1)]
+    share = np.zeros((workers, driver.SHARE_BYTES // 8), np.int64)
+    places = [share.ctypes.data + w * driver.SHARE_BYTES for w in range(workers)]
+    for w in range(workers):
+        share[w, :5] = 0, cuts[w], cuts[w + 1], 3, places[(w + 1) % workers]
+    each = team.library.address("bump_each")
+    rows = [
+        [(each, args.ctypes.data, places[w], 0, flag) for flag in (driver.OWN, driver.OTHERS)]
+        for w in range(workers)
+    ]
+    job, _keep = tables(rows)
+    job[0, 4:6] = share.ctypes.data, workers
+    for _ in range(50):
+        share[:, 0] = 0 if workers == 1 else share[:, 0]
+        team.run(team.base, job.ctypes.data)
+    team.close()
+    assert (cells == 50).all()

@@ -5,12 +5,16 @@ phase is in the group's round 0, and each further phase with a barrier is one ro
 items are dealt out together by weight. A phase without a barrier follows the one before it on the
 same worker and the same units when both have as many, so unit u may read what unit u wrote.
 
+The units of a long step that stands between two barriers are shared out in pieces, see the driver:
+each worker does its own part, then helps the others.
+
 A `Segment` is what can be known of a run of native steps once; binding it to the symbols' values
 gives the tables. Pointers to inputs, outputs and heap buffers change with each run and are patched.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -22,9 +26,12 @@ from planish.base.errors import PlanFileError
 from planish.base.shapes import Dim, evaluate, symbols_of
 from planish.plan.records import NativeStep, PhaseCall
 from planish.runtime.deal import deal
-from planish.targets.driver import BARRIER, JOB_BYTES
+from planish.targets.driver import BARRIER, JOB_BYTES, OTHERS, OWN, SHARE_BYTES
 
-_JOB = JOB_BYTES // 8  # in i64
+_JOB, _SHARE = JOB_BYTES // 8, SHARE_BYTES // 8  # in i64
+_PIECES = 8  # of each worker's part of a shared step
+_LONG = 20.0  # microseconds from which a step is worth sharing: some ten pieces of 100 ns a taking
+_FLOPS_PER_US, _BYTES_PER_US = 1e5, 1e4  # of one worker, roughly, where a step was not timed
 _Row = tuple[int, int, int, int, int]  # an entry of the driver's table
 _NOTHING: _Row = (0, 0, 0, 0, 0)
 
@@ -38,6 +45,7 @@ class Item:
     slot: int  # the step's first slot of arguments
     units: int  # number of the size
     weight: float  # of one unit
+    long: bool  # worth sharing in pieces
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Bound:
         job: Job records of all workers.
         slots: Arguments of all steps; the patches are written here before each run.
         tables: A table for each worker.
+        shares: Share records, on lines of their own.
         steps: For each worker the step of each table entry; -1: a mere barrier.
         inputs, outputs, heap: Slots to patch.
         job_address: Where `job` is.
@@ -83,6 +92,7 @@ class Bound:
     job: np.ndarray
     slots: memoryview
     tables: list[np.ndarray]
+    shares: np.ndarray
     steps: list[list[int]]
     inputs: list[Patch] = field(default_factory=list)
     outputs: list[Patch] = field(default_factory=list)
@@ -168,14 +178,16 @@ class Segment:
                 values[at.slot] = fixed[at.kind][at.number] + offset
             else:
                 patches[at.kind].append(Patch(at.slot, at.number, offset))
-        tables, steps = self._tables(sizes, int(slots.ctypes.data), len(places.scratch))
+        tables, steps, shares = self._tables(sizes, int(slots.ctypes.data), len(places.scratch))
         job = np.zeros((len(tables), _JOB), np.int64)
         for worker, table in enumerate(tables):
             job[worker, :3] = table.ctypes.data, len(steps[worker]), places.scratch[worker]
+        job[0, 4:6] = shares.ctypes.data, len(shares)
         return Bound(
             job=job,
             slots=values,
             tables=tables,
+            shares=shares,
             steps=steps,
             inputs=patches["input"],
             outputs=patches["output"],
@@ -194,14 +206,25 @@ class Segment:
 
     def _tables(
         self, sizes: Sequence[int], slots: int, workers: int
-    ) -> tuple[list[np.ndarray], list[list[int]]]:
+    ) -> tuple[list[np.ndarray], list[list[int]], np.ndarray]:
+        shares = _Shares(self._rounds, workers)
         rows: list[list[_Row]] = [[] for _ in range(workers)]
         steps: list[list[int]] = [[] for _ in range(workers)]
         worked: set[int] = set()  # workers with work since the last barrier
         due = False  # a barrier was asked for since then
-        for round_ in self._rounds:
+        for number, round_ in enumerate(self._rounds):
+            for item in round_.items:
+                if sizes[item.units] < 0:
+                    raise PlanFileError(
+                        f"step {self._names[item.step]!r} has {sizes[item.units]} units of work"
+                    )
             due |= round_.barrier
             cuts = deal([(sizes[item.units], item.weight) for item in round_.items], workers)
+            alone = self._between_barriers(number)
+            shared = [
+                alone and _shareable(item, cut)
+                for item, cut in zip(round_.items, cuts, strict=True)
+            ]
             busy = {w for cut in cuts for w in range(workers) if cut[w] < cut[w + 1]}
             # What one worker wrote and the same one reads needs no barrier. It stays due, though:
             # a later round without one may count on it.
@@ -212,18 +235,62 @@ class Segment:
                 worked = set()
             due = due and bool(worked)
             worked |= busy
-            for item, cut in zip(round_.items, cuts, strict=True):
-                if sizes[item.units] < 0:
-                    raise PlanFileError(
-                        f"step {self._names[item.step]!r} has {sizes[item.units]} units of work"
-                    )
+            helped: list[list[tuple[_Row, int]]] = [[] for _ in range(workers)]
+            for item, cut, share in zip(round_.items, cuts, shared, strict=True):
                 args = slots + 8 * item.slot
+                records = shares.add(cut) if share else []
                 for w in busy:
-                    if cut[w] < cut[w + 1]:
+                    if share:
+                        row = (item.functions[0], args, records[w], 0)
+                        rows[w].append((*row, OWN))
+                        steps[w].append(item.step)
+                        helped[w].append(((*row, OTHERS), item.step))
+                    elif cut[w] < cut[w + 1]:
                         for function in item.functions:
                             rows[w].append((function, args, cut[w], cut[w + 1], 0))
                             steps[w].append(item.step)
-        return [np.array(row or [_NOTHING], np.int64) for row in rows], steps
+            for w, entries in enumerate(helped):
+                rows[w] += [row for row, _ in entries]
+                steps[w] += [step for _, step in entries]
+        return [np.array(row or [_NOTHING], np.int64) for row in rows], steps, shares.records
+
+    def _between_barriers(self, number: int) -> bool:
+        """Whether who does which unit of a round is nobody else's business."""
+        after = self._rounds[number + 1 : number + 2]
+        return self._rounds[number].barrier and all(round_.barrier for round_ in after)
+
+
+def _shareable(item: Item, cut: Sequence[int]) -> bool:
+    """Whether a step is long enough, and in enough units, to be shared in pieces."""
+    least = min(end - begin for begin, end in itertools.pairwise(cut))
+    return item.long and len(item.functions) == 1 and len(cut) > 2 and least >= _PIECES // 2
+
+
+class _Shares:
+    """Share records of all shared steps, one a worker and step."""
+
+    def __init__(self, rounds: Sequence[Round], workers: int) -> None:
+        most = workers * sum(len(round_.items) for round_ in rounds)
+        memory = np.zeros((most + 1) * _SHARE, np.int64)
+        skip = -memory.ctypes.data % SHARE_BYTES // 8
+        self._all = memory[skip : skip + most * _SHARE].reshape(most, _SHARE)
+        self._used = 0
+
+    @property
+    def records(self) -> np.ndarray:
+        """Those that are used."""
+        return self._all[: self._used]
+
+    def add(self, cut: Sequence[int]) -> list[int]:
+        """Addresses of the records of a step that is cut so."""
+        workers = len(cut) - 1
+        made = self._all[self._used : self._used + workers]
+        self._used += workers
+        places = [int(made.ctypes.data) + SHARE_BYTES * w for w in range(workers)]
+        for w, (begin, end) in enumerate(itertools.pairwise(cut)):
+            piece = max(1, -(-(end - begin) // _PIECES))
+            made[w, :5] = 0, begin, end, piece, places[(w + 1) % workers]
+        return places
 
 
 class _Sizes:
@@ -281,10 +348,17 @@ def _rounds(
                 for functions, units in _chains(phases):
                     found = tuple(address(symbol) for symbol in functions)
                     size = sizes.add(units)
-                    lined[late].append(Item(number, found, first_slot[number], size, step.weight))
+                    slot, long = first_slot[number], _is_long(step)
+                    lined[late].append(Item(number, found, slot, size, step.weight, long))
         barrier = any(step.phases[0].barrier for _, step in group)
         rounds += [Round(barrier or late > 0, tuple(items)) for late, items in enumerate(lined)]
     return tuple(rounds)
+
+
+def _is_long(step: NativeStep) -> bool:
+    """Whether a step takes long enough for its units to be shared in pieces."""
+    guess = max(step.flops / _FLOPS_PER_US, step.bytes / _BYTES_PER_US)
+    return (step.micros or guess) >= _LONG
 
 
 def _by_barrier(phases: Sequence[PhaseCall]) -> list[list[PhaseCall]]:

@@ -5,9 +5,18 @@ Worker 0 is the thread that calls `RUN`; the others sit inside `WORK`, which ret
 wait costs a tenth of a microsecond and a long one costs no CPU.
 
     control block   one for a team of workers, layout in `CONTROL`; starts zeroed, 64-byte aligned
-    job             `JOB_BYTES` for each worker: table, its entries, private scratch, stamps or 0
-    table entry     `ENTRY_BYTES`: function or 0, args, begin, end, flags (1: a barrier first)
+    job             `JOB_BYTES` for each worker: table, its entries, private scratch, stamps or 0,
+                    all share records, their number (the last two in worker 0's alone)
+    table entry     `ENTRY_BYTES`: function or 0, args, begin, end, flags (1: a barrier first);
+                    with flag 2 or 4: function, args, this worker's share record, 0, flags
+    share record    `SHARE_BYTES`, one a worker of a shared step: pieces taken, begin, end, units of
+                    a piece, the next worker's record (they form a ring)
     stamps          two i64 an entry, nanoseconds: before and after the call (profiling)
+
+The units of a long step are dealt out in equal parts, but each part in pieces: a worker takes those
+of its own part first (flag 2), then those that are left of the others' (flag 4). So a core that
+something else slows down delays a step by a piece, not by its part. Taking is an atomic addition;
+the counts start every job at zero.
 
 A barrier counts arrivals; the last one to arrive starts the next phase. Whoever sleeps announces it
 before it asks the kernel to compare the word, and whoever changes the word looks for sleepers after
@@ -27,14 +36,15 @@ from planish.targets.ir import Function, Module, Val, integer
 
 # The names carry the layout's version: change a layout, change them.
 RUN = (
-    "planish_run_v1"  # void(control*, job*): worker 0's part of one job; returns when all are done
+    "planish_run_v2"  # void(control*, job*): worker 0's part of one job; returns when all are done
 )
-WORK = "planish_work_v1"  # void(control*, i64 worker): another worker's life
-STOP = "planish_stop_v1"  # void(control*): every WORK of this control block returns
+WORK = "planish_work_v2"  # void(control*, i64 worker): another worker's life
+STOP = "planish_stop_v2"  # void(control*): every WORK of this control block returns
 
 ENTRY_BYTES = 40
-JOB_BYTES = 32
-BARRIER = 1  # flag of a table entry
+JOB_BYTES = 48
+SHARE_BYTES = 64
+BARRIER, OWN, OTHERS = 1, 2, 4  # flags of a table entry
 
 # Byte offsets in the control block. Each word that threads spin on has a cache line of its own, and
 # the count of its sleepers, an i32, 4 bytes behind it.
@@ -94,6 +104,7 @@ def driver_text(target: CpuTarget) -> str:
     _emit_wake(module, system)
     _emit_wait(module, system)
     _emit_barrier(module)
+    _emit_take(module)
     _emit_execute(module)
     _emit_run(module, system)
     _emit_work(module, system)
@@ -261,6 +272,35 @@ def _emit_barrier(module: Module) -> None:
 # ---- working ------------------------------------------------------------------------------------
 
 
+def _emit_take(module: Module) -> None:
+    """`take(function, args, record*, scratch)` does the pieces of a record that nobody took yet."""
+    params = [("ptr", name) for name in ("function", "args", "record", "scratch")]
+    f = module.function("take", params, internal=True, inline=False)
+    function, args, record, scratch = (f.params[name] for _, name in params)
+    begin, end = f.load("i64", f.offset(record, 8)), f.load("i64", f.offset(record, 16))
+    units = f.load("i64", f.offset(record, 24))
+    again, work, done = (f.label(x) for x in ("again", "work", "done"))
+    f.branch(again)
+    f.start(again)
+    piece = f.emit("i64", f"atomicrmw add ptr {record.ref}, i64 1 monotonic, align 8")
+    first = f.add(begin, f.mul(piece, units))
+    f.branch_if(f.icmp("slt", first, end), work, done)
+    f.start(work)
+    last = f.min(f.add(first, units), end)
+    _call(f, function, args, first, last, scratch)
+    f.branch(again)
+    f.start(done)
+    f.ret()
+
+
+def _call(f: Function, function: Val, args: Val, begin: Val, end: Val, scratch: Val) -> None:
+    """A kernel on some of its units."""
+    f.line(
+        f"call void {function.ref}(ptr {args.ref}, i64 {begin.ref}, i64 {end.ref}, "
+        f"ptr {scratch.ref})"
+    )
+
+
 def _emit_execute(module: Module) -> None:
     """`execute(control*, job of this worker*, i32 workers)` walks the table."""
     f = module.function(
@@ -282,14 +322,34 @@ def _emit_execute(module: Module) -> None:
         function = f.load("ptr", entry)
         with f.when(f.icmp("ne", function, Val("ptr", "null"))):
             args = f.load("ptr", f.offset(entry, 8))
-            begin, end = f.load("i64", f.offset(entry, 16)), f.load("i64", f.offset(entry, 24))
-            f.line(
-                f"call void {function.ref}(ptr {args.ref}, i64 {begin.ref}, i64 {end.ref}, "
-                f"ptr {scratch.ref})"
-            )
+            with f.when(f.icmp("ult", flags, OWN)):
+                begin, end = f.load("i64", f.offset(entry, 16)), f.load("i64", f.offset(entry, 24))
+                _call(f, function, args, begin, end, scratch)
+            with f.when(f.icmp("eq", flags, OWN)):
+                own = f.load("ptr", f.offset(entry, 16))
+                f.call("take", "void", [function, args, own, scratch], local=True)
+            with f.when(f.icmp("eq", flags, OTHERS)):
+                own = f.load("ptr", f.offset(entry, 16))
+                _take_others(f, function, args, own, scratch)
         with f.when(timed):
             f.store(f.call("clock_ns", "i64", [], local=True), f.offset(stamp, 8))
     f.ret()
+
+
+def _take_others(f: Function, function: Val, args: Val, own: Val, scratch: Val) -> None:
+    """What is left of the other workers' parts, from the next worker's on."""
+    at = f.variable("ptr", align=8)
+    f.store(f.load("ptr", f.offset(own, 32)), at)
+    look, help_, done = (f.label(x) for x in ("look", "help", "helped"))
+    f.branch(look)
+    f.start(look)
+    record = f.load("ptr", at)
+    f.branch_if(f.icmp("eq", record, own), done, help_)
+    f.start(help_)
+    f.call("take", "void", [function, args, record, scratch], local=True)
+    f.store(f.load("ptr", f.offset(record, 32)), at)
+    f.branch(look)
+    f.start(done)
 
 
 def _emit_run(module: Module, system: _System) -> None:
@@ -299,6 +359,9 @@ def _emit_run(module: Module, system: _System) -> None:
     workers = f.load("i32", _field(f, control, "workers"))
     shared = f.icmp("sgt", workers, 1)
     with f.when(shared):
+        records, count = f.load("ptr", f.offset(job, 32)), f.load("i64", f.offset(job, 40))
+        with f.loop(0, count) as record:
+            f.store(integer(0), f.offset(records, f.mul(record.index, SHARE_BYTES)))
         f.store(job, _field(f, control, "job"), align=8)
         word = _field(f, control, "generation")
         _add(f, word, 1, "seq_cst")
