@@ -126,7 +126,7 @@ def test_uses_the_dot_product() -> None:
         config = next(iter(conv_int8.KERNEL.configs(w, target)))
         text = assembly(conv_int8.KERNEL.emit(w, config, target).text, target)
         for dot, instruction in expected.items():
-            assert (instruction in text) == (target.dot == dot), name
+            assert instruction in text or target.dot != dot, name
         assert "pmaddubsw" not in text
 
 
