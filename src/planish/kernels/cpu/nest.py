@@ -72,7 +72,9 @@ def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
     frame = Frame(module, symbol := symbol_for("nest", w, c, t), w)
     frame.prepare(dims_of(schedule.nest))
     memory, private = _memory(w, schedule, frame)
-    code = NestCode(frame.f, t, schedule, frame.size, memory, _masks(w, t))
+    masks = _masks(w, t)
+    halved = not masks and any(o.dtype.size == 1 for o in (*w.inputs, *w.outputs))
+    code = NestCode(frame.f, t, schedule, frame.size, memory, masks, halved)
     with frame.units() as unit:
         _unit(frame, code, unit)
     units = product(schedule.counted)
@@ -151,7 +153,7 @@ def _lanes(code: NestCode, along: Loop, first: Int, end: Int, at: dict[str, Int]
         code.run(columns_of(code.f, group, along.var, Column(1, "", at, {})))
         return ()
 
-    cut = Sweep(code.schedule.lanes, code.schedule.unroll, code.masked)
+    cut = Sweep(code.schedule.lanes, code.schedule.unroll, code.masked, code.halved)
     sweep(code.f, cut, first, end, along.extent, body)
 
 

@@ -90,6 +90,7 @@ class NestCode:
         size: Gives run-time sizes.
         memory: Gives what an operand number stands for.
         masked: Rests of vectors are masked.
+        halved: Rests of maps go by ever shorter vectors; see `Sweep`.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class NestCode:
         size: Callable[[Dim], Val],
         memory: Mapping[int, Memory],
         masked: bool,
+        halved: bool = False,
     ) -> None:
         self.f = function
         self.target = target
@@ -107,6 +109,7 @@ class NestCode:
         self.size = size
         self.memory = memory
         self.masked = masked
+        self.halved = halved
         self.arithmetic = Arithmetic(VectorMath(function, target))
         self.steps: list[tuple[Step, dict[str, Bounds]]] = []
         for step, inner in zip(schedule.nest.steps, schedule.inner, strict=True):
@@ -164,7 +167,8 @@ class NestCode:
             return carried
 
         lanes = self.schedule.lanes
-        cut = Sweep(lanes, fit_unroll(along.extent, lanes, self.schedule.unroll), self.masked)
+        unroll = fit_unroll(along.extent, lanes, self.schedule.unroll)
+        cut = Sweep(lanes, unroll, self.masked, self.halved)
         sweep(self.f, cut, 0, self.size(along.extent), along.extent, body)
 
     def _finish(self, number: int, columns: Sequence[Column], values: Sequence[Val]) -> None:

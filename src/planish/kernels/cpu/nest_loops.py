@@ -35,11 +35,13 @@ class Sweep:
         lanes: Lanes of a vector.
         unroll: Vectors at a time.
         masked: The rest is one masked vector; else it is done value by value.
+        halved: A rest without masks is done by vectors of half the lanes, a quarter, and so on.
     """
 
     lanes: int
     unroll: int
     masked: bool
+    halved: bool = False
 
 
 def sweep(
@@ -79,6 +81,13 @@ def sweep(
     if lanes == 1 or (known is not None and known % lanes == 0):
         return values
     if not cut.masked:
+        width = lanes // 2 if cut.halved else 1
+        while width > 1:
+            if known is None or known & width:
+                following = f.add(start, _whole(f, length, width))
+                values = _run(f, middle, following, width, 1, body, values)
+                middle = following
+            width //= 2
         return _run(f, middle, stop, 1, 1, body, values)
     rest = f.sub(stop, middle)
     if rest.literal is not None:

@@ -31,6 +31,7 @@ from planish.base.expr import (
 from planish.base.nest import Nest, Stage
 from planish.base.shapes import Dim, floordiv, mod, product
 from planish.kernels.loops.linear import Linear, address, linear
+from planish.kernels.loops.whole_sums import sum_integers
 from planish.kernels.workload import Operand, Workload, dense_strides
 
 ROW = 1 << 16  # operand number of stage 0's row of temporaries
@@ -105,7 +106,8 @@ class Normal:
 def normalise(workload: Workload) -> Normal:
     """The normal form of a workload's nest."""
     assert workload.nest is not None
-    nest = _inline_long_rows(_share_maps(workload.nest, len(workload.inputs)))
+    nest = sum_integers(workload.nest)
+    nest = _inline_long_rows(_share_maps(nest, len(workload.inputs)))
     operands = (*workload.inputs, *workload.outputs)
     steps = tuple(
         _flatten(nest, n, operands, len(workload.inputs)) for n in range(len(nest.stages))
