@@ -10,7 +10,7 @@ import numpy as np
 
 from planish.base.errors import VerifyError
 from planish.base.expr import Expr, Load, Temp, Var, call, loads_of, replace_loads, replace_vars
-from planish.base.shapes import Dim, Shape, evaluate, is_static
+from planish.base.shapes import Dim, Shape, dim_min, evaluate, is_static
 from planish.graph.graph import Node, Value
 from planish.graph.layer import Layer
 from planish.kernels.workload import Attr, dense_strides
@@ -24,7 +24,7 @@ from planish.lower.operands import (
     used_sources,
     walk_strides,
 )
-from planish.lower.storage import Buffer, Storage, expanded
+from planish.lower.storage import Buffer, Storage
 
 Attrs = tuple[tuple[str, Attr], ...]
 
@@ -114,7 +114,8 @@ def matmul_layer(branch: Branch, place: Place) -> Contraction:
     cols = () if len(b.shape) == 1 else (b.shape[-1],)
     batch = shape[: len(shape) - len(rows) - len(cols)]
     full: Shape = (*batch, *(rows or (1,)), *(cols or (1,)))
-    inner = a.shape[-1]
+    inner = b.shape[-2] if len(b.shape) > 1 else b.shape[0]
+    inner = inner if isinstance(inner, int) else a.shape[-1]
     left = matrix_view(left, (*batch, *(rows or (1,)), inner), vector_axis=0 if not rows else None)
     flat = b.is_const and all(e == 1 for e in b.shape[:-2])
     b_shape = (inner, *(cols or (1,)))
@@ -386,17 +387,27 @@ def _channel_walk(load: Load, source: Storage, outputs: list[Storage]) -> tuple[
 
 
 def matrix_view(source: Source, shape: Shape, vector_axis: int | None) -> Source:
-    """An operand with its batch axes broadcast to the output's, as a matrix."""
+    """An operand with its batch axes broadcast to the output's, as a matrix.
+
+    A batch axis whose size is known at run time only may turn out as 1: its stride is a term that
+    is 0 then. The sizes of the matrix itself are equal wherever the graph's facts hold.
+    """
     view = source.storage
     if vector_axis is not None:
         at = len(view.shape) if vector_axis == 1 else len(view.shape) - 1
-        new_shape, strides = list(view.shape), list(view.strides)
+        new_shape, spread = list(view.shape), list(view.strides)
         new_shape.insert(at, 1)
-        strides.insert(at, 0)
-        view = Storage(view.buffer, tuple(new_shape), tuple(strides), view.offset)
-    wide = expanded(view, shape)
-    if wide is None:
-        raise VerifyError(f"matrix operand of shape {view.shape} does not broadcast to {shape}")
+        spread.insert(at, 0)
+        view = Storage(view.buffer, tuple(new_shape), tuple(spread), view.offset)
+    missing = len(shape) - len(view.shape)
+    strides: list[Dim] = [0] * missing
+    for axis, (have, stride) in enumerate(zip(view.shape, view.strides, strict=True), missing):
+        matrix = axis >= len(shape) - 2
+        if have == shape[axis] or matrix or isinstance(have, int):
+            strides.append(0 if have == 1 and shape[axis] != 1 else stride)
+        else:
+            strides.append(stride * dim_min(have - 1, 1))
+    wide = Storage(view.buffer, shape, tuple(strides), view.offset)
     return Source(wide, source.data, source.const and wide.strides == dense_strides(wide.shape))
 
 

@@ -16,6 +16,7 @@ from planish.ops.checks import (
     dtype_attr,
     expect_dtype,
     expect_rank,
+    flag_attr,
     float_attr,
     given,
     int_attr,
@@ -211,7 +212,7 @@ class _Expansion:
         """Which query may look at which key by position: bool, broadcast to the scores."""
         t, s, attrs = self.steps, self.s, self.attrs
         lengths = given(self.args, _LENGTHS) is not None
-        causal = bool(int_attr(attrs, "is_causal", 0))
+        causal = flag_attr(attrs, "is_causal", 0)
         left, right = self._windows()
         if not causal and left < 0 and right < 0 and not lengths:
             return None

@@ -15,8 +15,8 @@ from planish.ops.checks import (
     NUMBERS,
     broadcast,
     expect_dtype,
+    flag_attr,
     float_attr,
-    int_attr,
     require,
     str_attr,
 )
@@ -49,7 +49,7 @@ def _plain(fn: str) -> Callable[[Attrs, Expr, Expr], Expr]:
 
 
 def _mod(attrs: Attrs, a: Expr, b: Expr) -> Expr:
-    return call("fmod" if int_attr(attrs, "fmod", 0) else "mod", a, b)
+    return call("fmod" if flag_attr(attrs, "fmod", 0) else "mod", a, b)
 
 
 def _shift(attrs: Attrs, a: Expr, b: Expr) -> Expr:

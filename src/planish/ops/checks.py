@@ -105,6 +105,18 @@ def int_attr(attrs: Attrs, name: str, default: int | None = None) -> int:
     return int(value)
 
 
+def flag_attr(attrs: Attrs, name: str, default: int) -> bool:
+    """An attribute that says yes (1) or no (0).
+
+    Raises:
+        ModelError: It is another number.
+    """
+    value = int_attr(attrs, name, default)
+    if value not in (0, 1):
+        raise ModelError(f"attribute {name!r} is {value}, expected 0 or 1")
+    return value == 1
+
+
 def float_attr(attrs: Attrs, name: str, default: float) -> float:
     """A float attribute."""
     value = attrs.get(name)

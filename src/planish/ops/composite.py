@@ -13,6 +13,7 @@ from planish.ops.checks import (
     equal,
     expect_dtype,
     expect_rank,
+    flag_attr,
     float_attr,
     given,
     int_attr,
@@ -61,8 +62,8 @@ def _expand_gemm(args: Args, attrs: Attrs) -> list[Primitive]:
     dtype = require(args, 0).dtype.numpy
     alpha, beta = float_attr(attrs, "alpha", 1.0), float_attr(attrs, "beta", 1.0)
     steps = Steps()
-    a, _ = _factor(steps, args, 0, bool(int_attr(attrs, "transA", 0)), 1.0)
-    b, scaled = _factor(steps, args, 1, bool(int_attr(attrs, "transB", 0)), alpha)
+    a, _ = _factor(steps, args, 0, flag_attr(attrs, "transA", 0), 1.0)
+    b, scaled = _factor(steps, args, 1, flag_attr(attrs, "transB", 0), alpha)
     y = steps("MatMul", a, b)
     if alpha != 1.0 and not scaled:
         y = steps("Mul", y, np.array(alpha, dtype))

@@ -13,6 +13,7 @@ from planish.ops.checks import (
     axis_of,
     dtype_attr,
     expect_rank,
+    flag_attr,
     int_attr,
     ints_attr,
     require,
@@ -108,7 +109,7 @@ def _grid(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
     dtype = require(args, 0).dtype
     work = accumulator(dtype)
     spatial = (known_sizes(require(args, 1)) or ())[2:]
-    aligned = bool(int_attr(attrs, "align_corners", 0))
+    aligned = flag_attr(attrs, "align_corners", 0)
     batch, row = at[0], at[-1]
 
     def theta(column: int) -> Expr:

@@ -12,6 +12,7 @@ from planish.ops.checks import (
     FLOATS,
     expect_dtype,
     expect_rank,
+    flag_attr,
     int_attr,
     require,
     shape_of,
@@ -92,7 +93,7 @@ def _average_pool(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction
     wide = accumulator(dtype)
     windows = _windows(args, attrs)
     body = _window_load(args, windows, at, const(0, dtype))
-    padded = bool(int_attr(attrs, "count_include_pad", 0))
+    padded = flag_attr(attrs, "count_include_pad", 0)
     counts = [_covered(windows, n, at[n + 2], padded) for n in range(len(windows.kernel))]
     count: Expr = index(1)
     for part in counts:

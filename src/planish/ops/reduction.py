@@ -16,6 +16,7 @@ from planish.ops.checks import (
     axis_of,
     expect_dtype,
     expect_rank,
+    flag_attr,
     given,
     int_attr,
     ints_attr,
@@ -87,7 +88,7 @@ def _infer(name: str, accepts: frozenset[DType]) -> Callable[[Args, Attrs], list
         shape = require(args, 0).shape
         if shape is None:
             return [Result(dtype, None)]
-        keep = bool(int_attr(attrs, "keepdims", 1))
+        keep = flag_attr(attrs, "keepdims", 1)
         axes = reduced_axes(args, attrs, len(shape))
         if axes is None:
             return [Result(dtype, None)]
@@ -162,7 +163,7 @@ def _reduce(row: _Row) -> Callable[[Args, Attrs, int, Index], Reduction]:
     def reduce(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
         dtype, shape = require(args, 0).dtype, shape_of(args, 0)
         axes = reduced_axes(args, attrs, len(shape)) or ()
-        keep = bool(int_attr(attrs, "keepdims", 1))
+        keep = flag_attr(attrs, "keepdims", 1)
         x = load(0, source_index(at, axes, len(shape), keep), dtype)
         extents = tuple(shape[axis] for axis in axes)
         if dtype is DType.BOOL:
@@ -197,7 +198,7 @@ def _log_sum_exp(args: Args, attrs: Attrs) -> Nest:
     """Max + log(sum(exp(x - max))), which cannot overflow."""
     dtype, shape = require(args, 0).dtype, shape_of(args, 0)
     axes = reduced_axes(args, attrs, len(shape)) or ()
-    keep = bool(int_attr(attrs, "keepdims", 1))
+    keep = flag_attr(attrs, "keepdims", 1)
     wide = accumulator(dtype) if dtype.is_float else DType.F64
     outer = tuple(dim for n, dim in enumerate(shape) if n not in axes)
     extents = tuple(shape[axis] for axis in axes)
@@ -232,14 +233,14 @@ def _infer_arg(args: Args, attrs: Attrs) -> list[Result]:
     if shape is None:
         return [Result(DType.I64, None)]
     axis = axis_of(int_attr(attrs, "axis", 0), len(shape))
-    return [Result(DType.I64, reduced_shape(shape, (axis,), bool(int_attr(attrs, "keepdims", 1))))]
+    return [Result(DType.I64, reduced_shape(shape, (axis,), flag_attr(attrs, "keepdims", 1)))]
 
 
 def _arg(combiner: str) -> Callable[[Args, Attrs, int, Index], Reduction]:
     def reduce(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
         dtype, shape = require(args, 0).dtype, shape_of(args, 0)
         axis = axis_of(int_attr(attrs, "axis", 0), len(shape))
-        keep = bool(int_attr(attrs, "keepdims", 1))
+        keep = flag_attr(attrs, "keepdims", 1)
         x = cast(load(0, source_index(at, (axis,), len(shape), keep), dtype), accumulator(dtype))
         last = "_last" if int_attr(attrs, "select_last_index", 0) else ""
         return Reduction((shape[axis],), combiner + last, x, None, DType.I64)

@@ -12,7 +12,7 @@ from planish.ops.checks import (
     FLOATS,
     expect_dtype,
     expect_rank,
-    int_attr,
+    flag_attr,
     require,
     shape_of,
     str_attr,
@@ -64,7 +64,7 @@ def _element(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
     x, grid = require(args, 0), require(args, 1)
     spatial = shape_of(args, 0)[2:]
     rank = len(spatial)
-    aligned = bool(int_attr(attrs, "align_corners", 0))
+    aligned = flag_attr(attrs, "align_corners", 0)
     padding = str_attr(attrs, "padding_mode", "zeros", _PADDINGS)
     mode = str_attr(attrs, "mode", "linear", _MODES).removeprefix("bi")
     work = accumulator(grid.dtype)
@@ -134,7 +134,7 @@ def _pixel(args: Args, attrs: Attrs, at: Index, places: list[Expr]) -> Expr:
         for place, extent in zip(places, spatial, strict=True):
             inside += [ge(place, index(0)), lt(place, size(extent))]
         return where(both(inside), load(0, (*at[:2], *places), x.dtype), const(0, x.dtype))
-    aligned = bool(int_attr(attrs, "align_corners", 0))
+    aligned = flag_attr(attrs, "align_corners", 0)
     held: list[Expr] = []
     for place, extent in zip(places, spatial, strict=True):
         if padding == "reflection":

@@ -14,6 +14,7 @@ from planish.ops.checks import (
     axis_of,
     expect_dtype,
     expect_rank,
+    flag_attr,
     int_attr,
     require,
     shape_of,
@@ -62,7 +63,7 @@ def _scan(fn: str, start: int) -> Callable[[Args, Attrs], Nest]:
         around = loops("o", len(shape) - 1)
 
         def place(step: Expr) -> Index:
-            if int_attr(attrs, "reverse", 0):
+            if flag_attr(attrs, "reverse", 0):
                 step = sub(size(extent - 1), step)
             return (*around[:axis], step, *around[axis:])
 
@@ -70,7 +71,7 @@ def _scan(fn: str, start: int) -> Callable[[Args, Attrs], Nest]:
         before = sub(m, index(1))
         past = select(first, const(start, dtype), Load(len(args), place(before), dtype))
         taken: Expr = load(0, place(m), dtype)
-        if int_attr(attrs, "exclusive", 0):
+        if flag_attr(attrs, "exclusive", 0):
             taken = select(first, const(start, dtype), load(0, place(before), dtype))
         stage = Stage((extent,), (), "", call(fn, past, taken), dtype, Store(0, place(m)))
         return Nest((*shape[:axis], *shape[axis + 1 :]), (stage,))
@@ -105,7 +106,7 @@ def _top(args: Args, attrs: Attrs) -> Nest:
     """
     dtype, shape = require(args, 0).dtype, shape_of(args, 0)
     axis = axis_of(int_attr(attrs, "axis", -1), len(shape))
-    largest = bool(int_attr(attrs, "largest", 1))
+    largest = flag_attr(attrs, "largest", 1)
     extent, count = shape[axis], known_size(require(args, 1)) or 0
     around = loops("o", len(shape) - 1)
     work = accumulator(dtype)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from planish.base.dtypes import DType
 from planish.base.expr import Const, Expr, call, const
 from planish.base.shapes import Dim
-from planish.ops.checks import BOOL, FLOATS, INTEGERS, NUMBERS, int_attr
+from planish.ops.checks import BOOL, FLOATS, INTEGERS, NUMBERS, flag_attr
 from planish.ops.op import Attrs, Op
 from planish.ops.pointwise import pointwise
 from planish.ops.scalar import eq, like, lt, select
@@ -35,8 +35,8 @@ def _reciprocal(attrs: Attrs, x: Expr) -> Expr:
 
 
 def _is_inf(attrs: Attrs, x: Expr) -> Expr:
-    positive = bool(int_attr(attrs, "detect_positive", 1))
-    negative = bool(int_attr(attrs, "detect_negative", 1))
+    positive = flag_attr(attrs, "detect_positive", 1)
+    negative = flag_attr(attrs, "detect_negative", 1)
     infinite = call("isinf", x)
     if positive and negative:
         return infinite

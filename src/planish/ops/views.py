@@ -11,6 +11,7 @@ from planish.ops.checks import (
     axes_of,
     axis_of,
     broadcast,
+    flag_attr,
     given,
     int_attr,
     ints_attr,
@@ -23,13 +24,15 @@ from planish.ops.pointwise import fetch
 from planish.ops.scalar import Index, linear, load, unravel
 from planish.ops.sizes import Sizes, known_ints, known_sizes
 
+MOST_AXES = 64  # as NumPy
+
 
 def _infer_reshape(args: Args, attrs: Attrs) -> list[Result]:
     x, target = require(args, 0), require(args, 1)
     sizes = known_sizes(target)
     if sizes is None:
         return [Result(x.dtype, _unknown_shape(target), facts=())]
-    shape, facts = reshape_target(x.shape, sizes, bool(int_attr(attrs, "allowzero", 0)))
+    shape, facts = reshape_target(x.shape, sizes, flag_attr(attrs, "allowzero", 0))
     dims = known_sizes(x) if shape is not None and len(shape) <= 1 else None
     return [Result(x.dtype, shape, dims, facts)]
 
@@ -82,6 +85,8 @@ def _unknown_shape(target: Arg) -> Shape | None:
     """The shape that an unknown tensor of sizes describes: its rank may be known."""
     if target.shape is None or len(target.shape) != 1 or not isinstance(target.shape[0], int):
         return None
+    if target.shape[0] > MOST_AXES:
+        raise ModelError(f"a tensor of {target.shape[0]} axes, expected {MOST_AXES} at most")
     return tuple(unknown(n) for n in range(target.shape[0]))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planish.base.errors import ModelError
 from planish.base.expr import Expr, index
 from planish.base.shapes import Dim, Shape, ceildiv, floordiv
-from planish.ops.checks import int_attr, ints_attr, str_attr, text
+from planish.ops.checks import flag_attr, ints_attr, str_attr, text
 from planish.ops.op import Attrs
 from planish.ops.scalar import Index, add, ge, lt, mul, size, sub
 from planish.ops.sizes import size_max, size_min
@@ -78,7 +78,7 @@ def windows_of(sizes: Shape, kernel: tuple[int, ...], attrs: Attrs) -> Windows:
     dilations = per_axis(attrs, "dilations", count)
     begin, end = pads_attr(attrs, count)
     auto = str_attr(attrs, "auto_pad", "NOTSET", AUTO_PAD)
-    ceil_mode = bool(int_attr(attrs, "ceil_mode", 0))
+    ceil_mode = flag_attr(attrs, "ceil_mode", 0)
     out: list[Dim] = []
     for n in range(count):
         reach = (kernel[n] - 1) * dilations[n] + 1
