@@ -30,12 +30,14 @@ class Job:
 
     name: str  # of the zoo's model
     batch: int
-    path: Path  # ONNX file with static shapes
+    path: Path  # ONNX file with static shapes, in floats
     feeds: Arrays
     threads: int  # for latency
     cores: int  # for throughput
     precision: str
     folder: Path  # where plans and converted models are kept
+    qdq: Path | None = None  # the quantised file of the same shapes, where precision is "int8"
+    calibration: int = 0  # samples for planish's own quantisation
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,15 @@ def _loops(label: str, runners: list[Callable[[Arrays], Any]], feeds: Arrays) ->
     return Streams(label, run)
 
 
+def file_of(job: Job) -> Path:
+    """The file that says how to compute: at int8 the quantised one."""
+    if job.precision != "int8":
+        return job.path
+    if job.qdq is None:
+        raise PeerError("there is no quantised file")
+    return job.qdq
+
+
 def _output_names(job: Job) -> list[str]:
     """The graph's outputs in order; some peers know them by other names, or only by order."""
     import onnx
@@ -116,28 +127,60 @@ def _planish_version() -> str:
     return version("planish")
 
 
-def _planish_engine(job: Job, threads: int) -> Any:
+def _planish_model(job: Job) -> tuple[Path, dict[str, Any]]:
+    """The model as it is trained, quantised by planish itself at int8."""
+    if job.precision != "int8":
+        return job.path, {"precision": job.precision}
+    import zoo
+    import zoo_quantised
+
+    (model,) = zoo.models([job.name], job.folder)
+    samples = list(zoo_quantised.calibration_feeds(model, job.calibration))
+    return job.path, {"precision": "int8", "calibration": samples}
+
+
+def _planish_qdq(job: Job) -> tuple[Path, dict[str, Any]]:
+    """The quantised file that the other peers run."""
+    return file_of(job), {}
+
+
+def _planish_fp32(job: Job) -> tuple[Path, dict[str, Any]]:
+    return job.path, {}
+
+
+PlanishModel = Callable[[Job], tuple[Path, dict[str, Any]]]  # file, arguments of planish.build
+
+
+def _planish_engine(job: Job, model: PlanishModel, threads: int) -> Any:
     import planish
 
-    path = job.folder / "plans" / f"{job.name}.{job.batch}.{job.precision}.{threads}.plan"
+    source, arguments = model(job)
+    kind = model.__name__.removeprefix("_planish_")
+    path = job.folder / "plans" / f"{job.name}.{job.batch}.{job.precision}.{kind}.{threads}.plan"
     path.parent.mkdir(parents=True, exist_ok=True)
-    planish.build(job.path, precision=job.precision, threads=threads, level=3).save(path)
+    planish.build(source, threads=threads, level=3, **arguments).save(path)
     return planish.load(path)
 
 
-def _planish_load(job: Job) -> Loaded:
-    engine = _planish_engine(job, job.threads)
-    return Loaded(engine.run, engine)
+def _planish_load(model: PlanishModel) -> Callable[[Job], Loaded]:
+    def load(job: Job) -> Loaded:
+        engine = _planish_engine(job, model, job.threads)
+        return Loaded(engine.run, engine)
+
+    return load
 
 
-def _planish_streams(job: Job) -> list[Streams]:
-    wide = _planish_engine(job, job.cores)
-    setups = [_loops(f"1 context x {job.cores} threads", [wide.context().run], job.feeds)]
-    if job.cores > 1:
-        narrow = _planish_engine(job, 1)
-        runners = [narrow.context().run for _ in range(job.cores)]
-        setups.append(_loops(f"{job.cores} contexts x 1 thread", runners, job.feeds))
-    return setups
+def _planish_streams(model: PlanishModel) -> Callable[[Job], list[Streams]]:
+    def streams(job: Job) -> list[Streams]:
+        wide = _planish_engine(job, model, job.cores)
+        setups = [_loops(f"1 context x {job.cores} threads", [wide.context().run], job.feeds)]
+        if job.cores > 1:
+            narrow = _planish_engine(job, model, 1)
+            runners = [narrow.context().run for _ in range(job.cores)]
+            setups.append(_loops(f"{job.cores} contexts x 1 thread", runners, job.feeds))
+        return setups
+
+    return streams
 
 
 # --- onnxruntime
@@ -154,8 +197,9 @@ def _ort_run(job: Job, threads: int) -> Callable[[Arrays], Arrays]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        str(job.path), options, providers=["CPUExecutionProvider"]
+        str(file_of(job)), options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
     return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
@@ -176,7 +220,8 @@ def _ort_streams(job: Job) -> list[Streams]:
 
 # --- OpenVINO
 
-_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+# What is not quantised in a quantised file stays in f32.
+_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 def _openvino_version() -> str:
@@ -190,7 +235,7 @@ def _openvino_compile(job: Job, hint: str, threads: int) -> Any:
 
     # Left to itself it computes in bf16 where the CPU can; hence the explicit precision.
     return openvino.Core().compile_model(
-        str(job.path),
+        str(file_of(job)),
         "CPU",
         {
             "PERFORMANCE_HINT": hint,
@@ -343,11 +388,18 @@ def _torch_streams(job: Job) -> list[Streams]:
     return [_loops(f"{job.cores} threads", [_torch_run(job, job.cores)], job.feeds)]
 
 
+def _planish(name: str, model: PlanishModel, *precisions: str) -> Peer:
+    load, streams = _planish_load(model), _planish_streams(model)
+    return Peer(name, _planish_version, load, streams, frozenset(precisions))
+
+
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("planish", _planish_version, _planish_load, _planish_streams),
-        Peer("onnxruntime", _ort_version, _ort_load, _ort_streams),
+        _planish("planish", _planish_model, "fp32", "int8"),
+        _planish("planish-qdq", _planish_qdq, "int8"),
+        _planish("planish-fp32", _planish_fp32, "int8"),
+        Peer("onnxruntime", _ort_version, _ort_load, _ort_streams, frozenset({"fp32", "int8"})),
         Peer(
             "openvino",
             _openvino_version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 from rich.table import Table
 
 OURS = "planish"
+OURS_QUANTISED = ("planish", "planish-qdq")  # by its own calibration; the peers' quantised file
+FLOAT_SELF = "planish-fp32"
 RIVALS = ("onnxruntime", "openvino")  # the ratio is against the faster of these
 TOLERANCE = 1e-3  # of an output, relative to its largest magnitude
+LOSS_TOLERANCE = 3.0  # dB of signal to noise that an int8 result may lie below onnxruntime's
 NOISE = 0.1  # share of the CPU time of a turn that others may take before we warn
 # figure -> (key of the facts, higher is better)
 FIGURES = {"latency": ("min_ms", False), "throughput": ("max_per_s", True)}
@@ -28,9 +32,28 @@ def ratio(entry: dict[str, Any], figure: str, name: str = OURS) -> float | None:
 
 
 def is_wrong(facts: dict[str, Any]) -> bool:
-    """Whether a peer's outputs were compared and found off; an error of None is beyond measure."""
-    error = facts.get("error", 0.0)
-    return error is None or error > TOLERANCE
+    """Whether a peer's outputs were compared and found off; None is beyond measure.
+
+    In floats they are held against onnxruntime's. At int8 runtimes differ by whole quanta; there
+    each is held against the float network's, and must be about as near as onnxruntime's.
+    """
+    error, loss = facts.get("error", 0.0), facts.get("lost_db", 0.0)
+    return error is None or error > TOLERANCE or loss is None or loss > LOSS_TOLERANCE
+
+
+def ours(entry: dict[str, Any]) -> list[str]:
+    """The peers of an entry that are planish and count against the others."""
+    return [name for name in OURS_QUANTISED if name in entry["peers"]]
+
+
+def speed_up(entry: dict[str, Any], figure: str) -> float | None:
+    """How many times as fast as in floats planish is; the file's figure where its own is none."""
+    key, higher = FIGURES[figure]
+    floats = _figure(entry, FLOAT_SELF, key)
+    known = [value for name in ours(entry) if (value := _figure(entry, name, key)) is not None]
+    if floats is None or not known:
+        return None
+    return known[0] / floats if higher else floats / known[0]
 
 
 def _figure(entry: dict[str, Any], name: str, key: str) -> float | None:
@@ -39,26 +62,34 @@ def _figure(entry: dict[str, Any], name: str, key: str) -> float | None:
 
 
 def summary(models: dict[str, Any]) -> dict[str, Any]:
-    """Geometric mean and worst model of every figure, for planish against the faster rival."""
+    """Geometric mean and worst model of every figure, for planish against the faster rival.
+
+    The peers' quantised file has figures of its own: "latency, planish-qdq".
+    """
     result = {}
-    for figure in FIGURES:
-        ratios = {name: ratio(entry, figure) for name, entry in models.items()}
-        known = {name: value for name, value in ratios.items() if value is not None}
-        if known:
-            worst = min(known, key=lambda name: known[name])
-            result[figure] = {
-                "geometric_mean": statistics.geometric_mean(known.values()),
-                "models": len(known),
-                "worst": worst,
-                "worst_ratio": known[worst],
-                "below_1": sorted(name for name, value in known.items() if value < 1.0),
-            }
+    for name in OURS_QUANTISED:
+        for figure in FIGURES:
+            ratios = {model: ratio(entry, figure, name) for model, entry in models.items()}
+            known = {model: value for model, value in ratios.items() if value is not None}
+            if known:
+                worst = min(known, key=lambda model: known[model])
+                result[figure if name == OURS else f"{figure}, {name}"] = {
+                    "geometric_mean": statistics.geometric_mean(known.values()),
+                    "models": len(known),
+                    "worst": worst,
+                    "worst_ratio": known[worst],
+                    "below_1": sorted(model for model, value in known.items() if value < 1.0),
+                }
     return result
 
 
 def wrong(models: dict[str, Any]) -> list[str]:
     """The models on which outputs of planish are off by more than the tolerance."""
-    return [name for name, entry in models.items() if is_wrong(entry["peers"].get(OURS, {}))]
+    return [
+        model
+        for model, entry in models.items()
+        if any(is_wrong(entry["peers"][name]) for name in ours(entry))
+    ]
 
 
 def line(name: str, entry: dict[str, Any]) -> str:
@@ -92,7 +123,11 @@ def tables(result: dict[str, Any]) -> Iterable[Table]:
 
 
 def _verdict(facts: dict[str, Any]) -> str:
-    return f"outputs are off by {facts['error']:.1e}" if is_wrong(facts) else ""
+    if not is_wrong(facts):
+        return ""
+    if (loss := facts.get("lost_db")) is not None:
+        return f"signal to noise is {loss:.0f} dB below onnxruntime's"
+    return f"outputs are off by {facts['error']:.1e}" if facts.get("error") else "no numbers"
 
 
 def _table(result: dict[str, Any], figure: str, peers: list[str]) -> Table:
@@ -103,22 +138,26 @@ def _table(result: dict[str, Any], figure: str, peers: list[str]) -> Table:
     }[figure]
     title = f"{figure} ({unit}): best [dim]median[/] of interleaved rounds, {options['precision']}"
     table = Table(title=title, caption=_caption(result))
-    for heading in ("model", "GMAC", *peers, "ratio", "of peak"):
+    mine = [name for name in OURS_QUANTISED if name in peers] or [OURS]
+    ratios = ["ratio" if name == OURS else f"ratio {name}" for name in mine]
+    gains = ["x fp32"] if FLOAT_SELF in peers else []
+    for heading in ("model", "GMAC", *peers, *ratios, *gains, "of peak"):
         table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)
     for name, entry in models.items():
-        cells = [_cell(entry["peers"].get(peer, {}), figure) for peer in peers]
         table.add_row(
             name,
             f"{entry['macs'] / 1e9:.2f}",
-            *cells,
-            _ratio_text(ratio(entry, figure)),
+            *(_cell(entry["peers"].get(peer, {}), figure) for peer in peers),
+            *(_ratio_text(ratio(entry, figure, one)) for one in mine),
+            *(_times_text(speed_up(entry, figure)) for _ in gains),
             _share_text(entry, share),
         )
-    mean = result["summary"].get(figure)
-    if mean:
+    keys = [figure if name == OURS else f"{figure}, {name}" for name in mine]
+    means = [result["summary"].get(key, {}).get("geometric_mean") for key in keys]
+    if any(mean is not None for mean in means):
         gap = [""] * (len(peers) + 1)
         table.add_section()
-        table.add_row("geometric mean", *gap, _ratio_text(mean["geometric_mean"]), "")
+        table.add_row("geometric mean", *gap, *map(_ratio_text, means), *gains and [""], "")
     return table
 
 
@@ -134,8 +173,21 @@ def _caption(result: dict[str, Any]) -> str:
             f"\n[red]unreliable: other processes took up to {max(known):.0%} of the CPU time "
             f"of a turn (median {statistics.median(known):.0%})[/]"
         )
+    if result["options"]["precision"] == "int8":
+        noise = f"\n{_signal_text(result)}{noise}"
     meaning = f"ratio: {OURS} against the faster of {' and '.join(RIVALS)}"
-    return f"{meaning}; {result['cpu']}, FMA peak {peak:.0f} GFLOP/s\n{versions}{noise}"
+    return f"{meaning}; {result['cpu']}, peak {peak:.0f} G operations/s\n{versions}{noise}"
+
+
+def _signal_text(result: dict[str, Any]) -> str:
+    """The least signal to noise of each peer, against the float network."""
+    worst: dict[str, float] = {}
+    for entry in result["models"].values():
+        for peer, facts in entry["peers"].items():
+            if "sqnr_fp32_db" in facts:
+                worst[peer] = min(worst.get(peer, math.inf), facts["sqnr_fp32_db"])
+    told = ", ".join(f"{peer} {decibels:.0f}" for peer, decibels in worst.items())
+    return f"least signal to noise of the outputs against FP32, dB: {told}"
 
 
 def _cell(facts: dict[str, Any], figure: str) -> str:
@@ -156,11 +208,16 @@ def _ratio_text(value: float | None) -> str:
     return f"[{colour}]{value:.2f}[/]"
 
 
+def _times_text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _share_text(entry: dict[str, Any], key: str) -> str:
     """planish's share, or the best one of the others in brackets."""
     shares = {p: f[key] for p, f in entry["peers"].items() if key in f and not _verdict(f)}
     if not shares:
         return "-"
-    if OURS in shares:
-        return f"{shares[OURS]:.0%}"
+    for name in OURS_QUANTISED:
+        if name in shares:
+            return f"{shares[name]:.0%}"
     return f"[dim]({max(shares.values()):.0%})[/]"

@@ -42,7 +42,7 @@ class _Worker:
         begin = time.perf_counter()
         self._job = job
         if self._name == PEAK:
-            self._peak = PeakLoop()
+            self._peak = PeakLoop("int8" if job.precision == "int8" else "f32")
         else:
             self._loaded = PEERS[self._name].load(job)
             self._loaded.run(job.feeds)

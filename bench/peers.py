@@ -20,16 +20,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import peer_report
 import zoo
+import zoo_quantised
 from macs import count_macs
 from peer_adapters import PEERS, Arrays, Job, installed_version
+from peer_errors import relative_error, signal_to_noise
 from peer_rounds import PEAK, Child, CpuClock, children, turns
 
 RESULTS = Path(__file__).resolve().parent / "results"
 REFERENCE = "onnxruntime"
+FLOAT_SELF = "planish-fp32"  # planish in floats, beside the quantised ones
 CHECK_SEEDS = (1, 2, 3)
 PEAK_SECONDS = 0.05
 PLAIN_WIDTH = 160  # columns where the output is no terminal
@@ -51,20 +52,6 @@ def cpu_name() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def relative_error(found: Arrays, expected: Arrays) -> float:
-    """The largest difference of any output, relative to that output's largest magnitude."""
-    worst = 0.0
-    for name, right in expected.items():
-        if name not in found or found[name].size != right.size:
-            return math.inf
-        got = found[name]
-        difference = np.abs(got.reshape(right.shape).astype(np.float64) - right).max(initial=0.0)
-        if not np.isfinite(difference):
-            return math.inf
-        worst = max(worst, float(difference / max(np.abs(right).max(initial=0.0), 1e-30)))
-    return worst
-
-
 def measure(model: zoo.ZooModel, names: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one model: the JSON entry of it."""
     batched = zoo.with_batch(model, options.batch, options.dir)
@@ -78,12 +65,16 @@ def measure(model: zoo.ZooModel, names: list[str], options: argparse.Namespace) 
         cores=usable_cores(),
         precision=options.precision,
         folder=options.dir,
+        qdq=_quantised_file(model, options),
+        calibration=options.calibration,
     )
     entry: dict[str, Any] = {"macs": count_macs(batched.path, feeds), "peers": {}}
     with children([PEAK, *names], options.dir) as group:
         for child in group:
             child.facts["prepare_s"] = child.ask("load", job)
         _compare(group, batched, options)
+        if options.precision == "int8":
+            _compare_quantised(group, batched, options)
         if "latency" in options.figures:
             _latency(group, entry, options)
         if "throughput" in options.figures:
@@ -94,9 +85,16 @@ def measure(model: zoo.ZooModel, names: list[str], options: argparse.Namespace) 
     return entry
 
 
+def _quantised_file(model: zoo.ZooModel, options: argparse.Namespace) -> Path | None:
+    if options.precision != "int8":
+        return None
+    made = zoo_quantised.quantised(model, folder=options.dir)
+    return zoo.with_batch(made, options.batch, options.dir).path
+
+
 def _compare(group: list[Child], model: zoo.ZooModel, options: argparse.Namespace) -> None:
     reference = next((child for child in group if child.name == REFERENCE), None)
-    if reference is None:
+    if reference is None or options.precision == "int8":
         return
     for seed in CHECK_SEEDS:
         feeds = zoo.random_inputs(model, options.batch, seed)
@@ -111,6 +109,42 @@ def _compare(group: list[Child], model: zoo.ZooModel, options: argparse.Namespac
                 if not math.isfinite(error):
                     child.facts["error"] = None
                     child.failure = "outputs have other shapes, or are not finite"
+
+
+def _compare_quantised(
+    group: list[Child], model: zoo.ZooModel, options: argparse.Namespace
+) -> None:
+    """Signal to noise of each peer's outputs, against the float network's and onnxruntime's."""
+    inputs = zoo_quantised.check_feeds(model, options.batch, len(CHECK_SEEDS))
+    floats = float_outputs(model.path, inputs)
+    outputs: dict[str, list[Arrays]] = {}
+    for child in group[1:]:
+        found = [child.ask("outputs", feeds) for feeds in inputs]
+        if all(one is not None for one in found):
+            outputs[child.name] = found
+            child.facts["sqnr_fp32_db"] = signal_to_noise(found, floats)
+    for child in group[1:]:
+        if child.name not in outputs or REFERENCE not in outputs:
+            continue
+        reference = next(other for other in group if other.name == REFERENCE)
+        loss = reference.facts["sqnr_fp32_db"] - child.facts["sqnr_fp32_db"]
+        child.facts["lost_db"] = loss if math.isfinite(loss) else None
+        if child is not reference:
+            found, expected = outputs[child.name], outputs[REFERENCE]
+            child.facts["sqnr_ort_db"] = signal_to_noise(found, expected)
+        if not math.isfinite(loss):
+            child.failure = "outputs have other shapes, or are not finite"
+
+
+def float_outputs(path: Path, inputs: list[Arrays]) -> list[Arrays]:
+    """What onnxruntime makes of the inputs in floats. Its threads end with it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return [dict(zip(names, session.run(names, feeds), strict=True)) for feeds in inputs]
 
 
 def _latency(group: list[Child], entry: dict[str, Any], options: argparse.Namespace) -> None:
@@ -169,17 +203,37 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare planish with its peers.")
     add = parser.add_argument
     add("--models", nargs="+", metavar="NAME", help="models or globs; all of the zoo by default")
-    add("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
+    add("--peers", nargs="+", choices=list(PEERS), help="all that know the precision by default")
     add("--figures", nargs="+", choices=FIGURES, default=list(FIGURES))
     add("--rounds", type=int, default=5, help="turns of each peer (default 5)")
     add("--seconds", type=float, default=0.5, help="length of a turn (default 0.5)")
     add("--patience", type=float, default=0.0, help="seconds to wait for quiet cores before a turn")
     add("--threads", type=int, default=2, help="threads for latency (default 2)")
     add("--batch", type=int, default=1)
-    add("--precision", choices=["fp32"], default="fp32")
+    add("--precision", choices=["fp32", "int8"], default="fp32")
+    add("--with-fp32", action="store_true", help="int8: planish in floats too, and the speed-up")
+    add("--calibration", type=int, default=32, help="int8: samples for planish's own calibration")
     add("--json", type=Path, help="where to write; default: bench/results/<time>.json")
     add("--dir", type=Path, default=zoo.default_dir(), help="the zoo's cache folder")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.peers is None:
+        options.peers = [
+            name
+            for name, peer in PEERS.items()
+            if options.precision in peer.precisions and (options.with_fp32 or name != FLOAT_SELF)
+        ]
+    return options
+
+
+def chosen(options: argparse.Namespace) -> list[str] | None:
+    """The names of the models; None for all of the zoo.
+
+    Raises:
+        KeyError: A name that fits no model of the precision.
+    """
+    if options.precision != "int8":
+        return options.models
+    return zoo_quantised.select(options.models)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -208,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     target = options.json or RESULTS / f"peers-{time.strftime('%Y%m%d-%H%M%S')}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    for model in zoo.models(options.models, options.dir, progress=console.print):
+    for model in zoo.models(chosen(options), options.dir, progress=console.print):
         with console.status(f"{model.name} ..."):
             result["models"][model.name] = measure(model, names, options)
         target.write_text(json.dumps(result, indent=1))  # what is measured is kept, come what may

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
+import itertools
 import json
 import logging
 import os
@@ -209,6 +210,19 @@ def calibration_feeds(model: zoo.ZooModel, limit: int | None = None) -> Iterator
         yield {feed: np.ascontiguousarray(sample[None])}
 
 
+def check_feeds(model: zoo.ZooModel, batch: int, count: int) -> list[dict[str, np.ndarray]]:
+    """`count` inputs to compare outputs on, none of which calibration has seen.
+
+    Real ones where there are some: noise saturates a network that was calibrated on pictures.
+    """
+    name = model.name.removesuffix(".qdq").removesuffix(".qdq_tensor")
+    if name not in datasets.DATASETS or not datasets.DATA.is_dir():
+        return [zoo.random_inputs(model, batch, seed) for seed in range(1, count + 1)]
+    (feed,) = model.inputs
+    chunks = datasets.batches(datasets.DATASETS[name].held_out(), batch)
+    return [{feed: samples} for samples, _ in itertools.islice(chunks, count)]
+
+
 def operators(name: str) -> list[str]:
     """The operator types that are quantised."""
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -278,12 +292,8 @@ def _quantise(source: Path, target: Path, model: zoo.ZooModel, per_channel: bool
     )
 
 
-def models(
-    names: Iterable[str] | None = None,
-    folder: Path | None = None,
-    progress: Callable[[str], None] = lambda line: None,
-) -> list[zoo.ZooModel]:
-    """The QDQ files of the networks called `names` (globs of NAMES; all by default).
+def select(names: Iterable[str] | None = None) -> list[str]:
+    """Those of NAMES that fit `names` (globs; None for all) and whose float network can be had.
 
     Raises:
         KeyError: A name that fits none of them.
@@ -294,9 +304,20 @@ def models(
         if not fits:
             raise KeyError(f"no quantised model {pattern!r}; there are: {', '.join(NAMES)}")
         chosen += [name for name in fits if name not in chosen]
-    there = [name for name in chosen if name in zoo.sources()]
-    floats = zoo.models(there, folder, progress) if there else []
-    return [quantised(model, folder=folder, progress=progress) for model in floats]
+    return [name for name in chosen if name in zoo.sources()]
+
+
+def models(
+    names: Iterable[str] | None = None,
+    folder: Path | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[zoo.ZooModel]:
+    """The QDQ files of the networks called `names`, as `select` understands them."""
+    found = []
+    for name in select(names):
+        (model,) = zoo.models([name], folder, progress)
+        found.append(quantised(model, folder=folder, progress=progress))
+    return found
 
 
 def describe(path: Path) -> dict[str, int]:
