@@ -33,7 +33,7 @@ _BYTES = (DType.U8, DType.I8)
 _MAX_TAPS = 100  # of the last two axes: each is written out
 _MAX_LINE = 1 << 18  # bytes of zeros
 _MAX_SUMS = 600  # dot instructions in the straight-line code of one tile
-_TILES = ((2, 4), (2, 7), (2, 8), (1, 4), (1, 7), (1, 8), (2, 2), (1, 2), (4, 1), (2, 1), (8, 1))
+_TILES = ((2, 14), (2, 7), (2, 4), (1, 14), (1, 7), (1, 4), (2, 2), (4, 1), (8, 1))
 
 
 def refuse(w: Workload, t: CpuTarget) -> str | None:
@@ -90,7 +90,8 @@ def _candidates(w: Workload, t: CpuTarget) -> Iterator[Tile]:
             seen.add((rows, width))
             for chunks in (1, 2):
                 tile = Tile(bytes_, rows, width, chunks)
-                if rows * width * chunks + 4 <= t.registers and _short(w, tile, t):
+                live = min(width, horizontal.reach // horizontal.stride + 1)
+                if rows * live * chunks + 4 <= t.registers and _short(w, tile, t):
                     yield tile
     yield Tile(16, 1, 1, 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from planish.kernels.cpu.requantise import Rounding, at_most, bytes_of, halve, r
 from planish.kernels.workload import Operand
 from planish.targets.ir import Module, Val, i64, vector, zero
 
+Done = Callable[[int, Sequence[Val]], None]
 _UNIT_STEPS = 3000  # below this much work a unit's own cost would show
 
 
@@ -169,40 +170,48 @@ class DepthwiseWriter:
     # ---- a tile ----------------------------------------------------------------------------------
 
     def _tile(self, block: _Block, place: _Place) -> None:
-        """Sum, finish and store the outputs of a tile."""
+        """Sum, finish and store the outputs of a tile, group of chunks by group of chunks."""
         f, d = self.f, self.d
-        pixels = [(row, i) for row in range(place.rows) for i in range(place.run.width)]
         ending = _Ending(self, block, place) if d.rounding else None
-        kept: dict[tuple[int, int], list[Val]] = {pixel: [] for pixel in pixels}
+        kept: dict[tuple[int, int], list[Val]] = {
+            (row, i): [] for row in range(place.rows) for i in range(place.run.width)
+        }
         for first in range(0, CHUNKS, d.tile.chunks):
             if first:  # rows are read anew for each group of chunks, not held in registers
                 f.line('call void asm sideeffect "", "~{memory}"()')
             chunks = tuple(range(first, first + d.tile.chunks))
+
+            def done(i: int, sums: Sequence[Val], chunks: tuple[int, ...] = chunks) -> None:
+                """A column of outputs is summed up: [row][chunk]."""
+                for row in range(place.rows):
+                    found = sums[row * len(chunks) : (row + 1) * len(chunks)]
+                    kept[row, i] += found
+                    if ending:
+                        kept[row, i] = ending.finish((row, i), chunks, kept[row, i])
+
             start = [ending.start(chunk) if ending else zero(self.sum_type) for chunk in chunks]
-            sums = self._sums(block, place, chunks, start * len(pixels))
-            cells = [(pixel, chunk) for pixel in pixels for chunk in chunks]
-            for (pixel, chunk), value in zip(cells, sums, strict=True):
-                kept[pixel].append(ending.finish(pixel, chunk, value) if ending else value)
-            if ending and (first + d.tile.chunks) % 2 == 0:
-                for pixel in pixels:
-                    kept[pixel] = ending.halve(kept[pixel])
-        if ending:
-            ending.store(kept)
-        else:
+            self._sums(block, place, chunks, start, done)
+        if not ending:
             self._store(block, place, kept)
 
     def _sums(
-        self, block: _Block, place: _Place, chunks: tuple[int, ...], start: Sequence[Val]
-    ) -> list[Val]:
-        """The sums of some chunks of a tile: [row][column][chunk]."""
+        self,
+        block: _Block,
+        place: _Place,
+        chunks: tuple[int, ...],
+        start: Sequence[Val],
+        done: Done,
+    ) -> None:
+        """Sum some chunks of a tile; `done` takes each column of outputs as soon as it is."""
+        outer, many = self.d.outer, place.rows * place.run.width
 
         def over(axis: int, source: Val, weights: Val, sums: Sequence[Val]) -> list[Val]:
-            if axis == len(self.d.outer):
+            if axis == len(outer):
                 return _Sums(self, block, place, chunks).run(source, weights, sums)
-            low, high, begin = self._taps_inside(self.d.outer[axis], place.outer[axis])
-            a = self.d.outer[axis]
+            a = outer[axis]
+            low, high, begin = self._taps_inside(a, place.outer[axis])
             plane = self.d.plane_bytes
-            for later in self.d.outer[axis + 1 :]:
+            for later in outer[axis + 1 :]:
                 plane *= later.kernel
             with self.f.loop(low, high, init=sums) as tap:
                 line = self.f.add(begin, self.f.mul(tap.index, a.dilation))
@@ -211,7 +220,14 @@ class DepthwiseWriter:
                 tap.carry(over(axis + 1, moved, further, tap.carried))
             return tap.results
 
-        return over(0, block.source, block.weights, start)
+        if not outer:
+            one = _Sums(self, block, place, chunks, done)
+            one.run(block.source, block.weights, list(start) * many)
+            return
+        sums = over(0, block.source, block.weights, list(start) * many)
+        size = place.rows * len(chunks)
+        for i in range(place.run.width):
+            done(i, sums[i * size : (i + 1) * size])
 
     def _taps_inside(self, a: Axis, at: Val) -> tuple[Val, Val, Val]:
         """Half-open range of an outer axis's taps inside the input, and the first tap's place."""
@@ -266,48 +282,82 @@ class DepthwiseWriter:
 
 
 class _Sums:
-    """The products of one tile, one group of chunks and one tap of the outer axes."""
+    """The products of one tile, one group of chunks and one tap of the outer axes.
+
+    Sums lie as [column][row][chunk].
+    """
 
     def __init__(
-        self, writer: DepthwiseWriter, block: _Block, place: _Place, chunks: tuple[int, ...]
+        self,
+        writer: DepthwiseWriter,
+        block: _Block,
+        place: _Place,
+        chunks: tuple[int, ...],
+        done: Done | None = None,
     ) -> None:
         self.writer, self.block, self.place, self.chunks = writer, block, place, chunks
-        self.f, self.frame, self.d = writer.f, writer.frame, writer.d
+        self.f, self.frame, self.d, self.done = writer.f, writer.frame, writer.d, done
         self.quads: Quads = self.d.variants[place.rows]
+        self.size = place.rows * len(chunks)  # sums of a column
         self.weights: dict[tuple[int, int, int], list[Val]] = {}
 
     def run(self, source: Val, weights: Val, start: Sequence[Val]) -> list[Val]:
-        """The sums after this tap."""
-        f, d, place, h = self.f, self.d, self.place, self.d.horizontal
-        sums, width = list(start), place.run.width
-        at_lines = self._lines(source)
-        for column in range(*place.run.valid):
-            users = [
-                (i, (column - i * h.stride) // h.dilation)
-                for i in range(width)
-                if (column - i * h.stride) % h.dilation == 0
-                and 0 <= (column - i * h.stride) // h.dilation < h.kernel
-            ]
-            if not users:
-                continue
-            inside = self._column_inside(column)
-            for number, quad in enumerate(self.quads.lines):
-                rows = [self._load(at_lines[line], column, inside) for line in quad]
-                x = self.writer.x.dtype
-                data = [
-                    prepare(f, d.dot, v, x) for v in interleave(f, rows, self.chunks)
-                ]
+        """The sums after this tap. Columns of the input from first to last, each read once."""
+        sums, at_lines = list(start), self._lines(source)
+        left = list(range(self.place.run.width))
+        for column in range(*self.place.run.valid):
+            users = self._users(column)
+            if users:
+                self._column(sums, at_lines, column, users, weights)
+            while left and self._last(left[0]) <= column:
+                self._finish(sums, left.pop(0))
+        for i in left:
+            self._finish(sums, i)
+        return sums
+
+    def _users(self, column: int) -> list[tuple[int, int]]:
+        """(output column, tap) of the outputs that read an input column of the tile."""
+        h = self.d.horizontal
+        reads = [(i, column - i * h.stride) for i in range(self.place.run.width)]
+        return [
+            (i, away // h.dilation)
+            for i, away in reads
+            if 0 <= away <= h.reach and away % h.dilation == 0
+        ]
+
+    def _last(self, i: int) -> int:
+        """The last input column that an output column reads."""
+        return i * self.d.horizontal.stride + self.d.horizontal.reach
+
+    def _finish(self, sums: Sequence[Val], i: int) -> None:
+        if self.done is not None:
+            self.done(i, sums[i * self.size : (i + 1) * self.size])
+
+    def _column(
+        self,
+        sums: list[Val],
+        at_lines: dict[int, Val],
+        column: int,
+        users: list[tuple[int, int]],
+        weights: Val,
+    ) -> None:
+        """All products of an input column."""
+        f, d = self.f, self.d
+        inside = self._column_inside(column)
+        for number, quad in enumerate(self.quads.lines):
+            rows = [self._load(at_lines[line], column, inside) for line in quad]
+            x = self.writer.x.dtype
+            data = [prepare(f, d.dot, v, x) for v in interleave(f, rows, self.chunks)]
+            for i, tap in users:
                 for row, places in enumerate(self.quads.places):
                     pattern = places[number]
                     if pattern is None:
                         continue
                     which = d.patterns.index(pattern)
-                    for i, tap in users:
-                        for n, chunk in enumerate(self.chunks):
-                            cell = (row * width + i) * len(self.chunks) + n
-                            filters = self._filters(weights, tap, which, chunk)
-                            sums[cell] = multiply(f, d.dot, sums[cell], data[n], filters)
-        return sums
+                    for n, chunk in enumerate(self.chunks):
+                        cell = i * self.size + row * len(self.chunks) + n
+                        filters = self._filters(weights, tap, which, chunk)
+                        sums[cell] = multiply(f, d.dot, sums[cell], data[n], filters)
 
     def _lines(self, source: Val) -> dict[int, Val]:
         """The address of the tile's first column on each line; of zeros for lines outside."""
@@ -377,6 +427,7 @@ class _Ending:
             for pointer, operand in zip(self.frame.inputs, self.d.w.inputs, strict=True)
         ]
         self.read: dict[tuple[int, int], Val] = {}
+        self.base: Val | None = None
 
     def _rounded(self) -> Expr:
         """What is rounded, without the operand that the sums start from."""
@@ -410,11 +461,30 @@ class _Ending:
             self.read[key] = f.load(ty, f.offset(at, chunk * d.lanes * size))
         return self.read[key]
 
-    def finish(self, pixel: tuple[int, int], chunk: int, value: Val) -> Val:
+    def finish(
+        self, pixel: tuple[int, int], chunks: tuple[int, ...], parts: Sequence[Val]
+    ) -> list[Val]:
+        """Go on with a pixel whose last parts are the sums of some chunks; at the end, store it.
+
+        Returns:
+            What of the pixel there is: i16 vectors of two chunks each, then rounded i32 vectors.
+        """
+        count = len(parts) - len(chunks)
+        made = list(parts[:count])
+        made += [self._round(pixel, *both) for both in zip(chunks, parts[count:], strict=True)]
+        narrow = [part for part in made if part.element == "i16"]
+        wide = made[len(narrow) :]
+        while len(wide) > 1:
+            narrow.append(halve(self.f, self.rounding, *wide[:2]))
+            wide = wide[2:]
+        if len(narrow) == CHUNKS // 2:
+            self._store(pixel, bytes_of(self.f, self.rounding, narrow))
+        return narrow + wide
+
+    def _round(self, pixel: tuple[int, int], chunk: int, value: Val) -> Val:
         """A vector of sums as rounded i32, not yet narrowed."""
-        f = self.f
         emitter = ExprEmitter(
-            f,
+            self.f,
             self.d.t,
             self.frame.size,
             lanes=self.d.lanes,
@@ -426,8 +496,8 @@ class _Ending:
         for number, load in enumerate(self.loads):
             raw = self._constant(load, chunk)
             emitter.temps[1 + number] = emitter.arithmetic.from_memory(raw, load.dtype)
-        made = emitter.emit(self.value)
-        return round_to_i32(f, at_most(f, made, self.rounding.most))
+        held = at_most(self.f, emitter.emit(self.value), self.rounding.most)
+        return round_to_i32(self.f, held)
 
     def _variables(self, pixel: tuple[int, int]) -> dict[str, Val]:
         """The output's index at a pixel, where anything reads it."""
@@ -436,20 +506,9 @@ class _Ending:
         index = self.writer.index_of(self.place, self.block.channel, pixel)
         return {f"o{axis}": at for axis, at in enumerate(index)}
 
-    def halve(self, parts: Sequence[Val]) -> list[Val]:
-        """Pairs of parts, each narrowed to one vector of i16; what is narrow already stays."""
-        done = [part for part in parts if part.element == "i16"]
-        wide = parts[len(done) :]
-        return done + [
-            halve(self.f, self.rounding, *wide[n : n + 2]) for n in range(0, len(wide), 2)
-        ]
-
-    def store(self, kept: dict[tuple[int, int], list[Val]]) -> None:
-        """Narrow to bytes and write."""
-        f, frame, writer = self.f, self.frame, self.writer
-        first = writer.index_of(self.place, self.block.channel, (0, 0))
-        base = frame.at(frame.outputs[0], writer.y, first)
-        done = {pixel: bytes_of(f, self.rounding, halves) for pixel, halves in kept.items()}
-        for pixel, value in done.items():
-            at = writer.address_of(base, pixel)
-            store_bytes(f, value, at, self.block.count, masked=writer.wide)
+    def _store(self, pixel: tuple[int, int], value: Val) -> None:
+        if self.base is None:
+            first = self.writer.index_of(self.place, self.block.channel, (0, 0))
+            self.base = self.frame.at(self.frame.outputs[0], self.writer.y, first)
+        at = self.writer.address_of(self.base, pixel)
+        store_bytes(self.f, value, at, self.block.count, masked=self.writer.wide)
