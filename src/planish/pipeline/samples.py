@@ -296,6 +296,14 @@ def _typed(array: np.ndarray, tensor: TensorInfo, key: str) -> np.ndarray:
     raise InputError(f"sample {key}: input {tensor.name!r} is {tensor.dtype}, found {array.dtype}")
 
 
+def feed_digest(feed: Feed) -> bytes:
+    """SHA-256 of a feed's samples, in their order."""
+    hasher = hashlib.sha256()
+    for row in range(len(feed.keys)):
+        hasher.update(_row_digest(feed.arrays, row))
+    return hasher.digest()
+
+
 def _row_digest(arrays: Arrays, row: int) -> bytes:
     hasher = hashlib.sha256()
     for name in sorted(arrays):

@@ -1,6 +1,8 @@
 """A float graph that imitates 8 bits, each edge at the flick of a switch.
 
-    v ─ conv2      becomes      v ─ Where(switches[k], (clip(round(v / step) + zero) − zero)·step, v) ─ conv2
+    v ─ conv2      becomes      v ─ Where(switches[k], rounded(v), v) ─ conv2
+
+    rounded(v) = (clip(round(v / step) + zero, 0, 255) − zero)·step
 
 One plan of it runs the network with any set of layers in 8 bits and the others in floats, so that
 trying a set costs a run, not a build. What is imitated is the rounding of activations; weights are
@@ -19,9 +21,9 @@ from planish.base.dtypes import DType
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
 from planish.graph.infer import infer_types
 from planish.quantize.insert import bias_of, channel_axis
+from planish.quantize.observers import LEVELS
 from planish.quantize.placement import Placement
 from planish.quantize.scales import (
-    LEVELS,
     Scale,
     dequantize_weights,
     quantize_weights,
