@@ -24,12 +24,17 @@ from planish.passes.merge_siblings import merge_siblings
 from planish.passes.rewrite import Pass, PassRun
 from planish.passes.table import INTEGER_PASSES, PASSES
 from planish.pipeline.checks import PassChecks
+from planish.pipeline.data import Data
 from planish.pipeline.dumps import Dumps, from_knobs
 from planish.pipeline.options import Progress, make_options, silent
 from planish.pipeline.plain import PLAIN_PASSES, single_layers
+from planish.pipeline.preprocess import Preprocess
 from planish.pipeline.provenance import with_provenance
+from planish.pipeline.quantiser import make_quantiser
 from planish.pipeline.trial import tuned_plan
 from planish.plan import Plan, Profile
+from planish.quantize.record import Calibration
+from planish.quantize.settings import Settings, make_settings
 from planish.targets.cpu import CpuTarget, host_target
 
 
@@ -54,6 +59,11 @@ def build(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto,
     *,
     precision: str = "fp32",
+    calibration: Calibration | Data | None = None,
+    preprocess: str | Preprocess | None = None,
+    observer: str | Mapping[str, str] = "auto",
+    layer_precisions: Mapping[str, str] | None = None,
+    quantization: Settings | None = None,
     threads: int | None = None,
     profiles: str | Mapping[str, object] | Sequence[object] | None = None,
     level: int = 3,
@@ -68,7 +78,16 @@ def build(
 
     Args:
         model: Path of an ONNX file, its bytes, or a loaded model.
-        precision: "fp32".
+        precision: "fp32" or "int8".
+        calibration: For int8: arrays, tuples or dicts of them; a folder of pictures, a .npy or .npz
+            file, "module:function"; or a saved calibration. A model with QuantizeLinear nodes of
+            its own needs none.
+        preprocess: What is done to pictures of `calibration` first, as `preprocess.py` reads it.
+        observer: How ranges are found: "auto", "max", "percentile", "mse", "entropy"; or such a
+            name for each pattern of value or layer names.
+        layer_precisions: Pattern of layer names -> "fp32" or "int8".
+        quantization: All settings of int8 at once, from `quantize.settings.make_settings`, in place
+            of `observer` and `layer_precisions`.
         threads: Workers that share each layer; None: every core the process may use.
         profiles: Ranges of the symbolic dims, as `profiles.make_profiles` reads them.
         level: 0 (no timing, a plan in seconds) to 5 (every tactic timed).
@@ -88,13 +107,19 @@ def build(
     dumps = from_knobs()
     graph = read_graph(model)
     ranges = fix_dims(graph, make_profiles(graph, profiles))
-    made = optimise(graph, dumps, PASSES if optimised else PLAIN_PASSES, opt_dims(ranges))
+    settings = quantization or make_settings(observer, layer_precisions)
+    quantiser = make_quantiser(
+        options, graph, settings, calibration, preprocess, target, ranges, progress
+    )
+    made = optimise(
+        graph, dumps, PASSES if optimised else PLAIN_PASSES, opt_dims(ranges), quantiser
+    )
     lowered = lower(made, target, ranges)
     dumps.lowered(lowered)
     plan = tuned_plan(graph, lowered, target, ranges, options, timing_cache, progress, dumps)
     plan.stages = tuple(made.stages)
     dumps.plan(plan, lowered)
-    return with_provenance(plan, options, model)
+    return with_provenance(plan, options, model, quantiser)
 
 
 def read_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:

@@ -1,11 +1,8 @@
-"""Calibration: the network runs over the data, and what its values are becomes their ranges.
-
-    model ─ float passes ─ equalise ─ placement ─┬─ float plan ─ data ─ histograms ─ ranges
-                                                  └─ simulated plan ─ choice of observers, biases
+"""Calibration by itself: the network runs over the data, and its values become ranges.
 
     calibration = calibrate_model("model.onnx", data)
     calibration.save("model.calibration")
-    plan = planish.build("model.onnx", precision="int8", calibration=calibration)
+    plan = planish.build("model.onnx", precision="int8", calibration="model.calibration")
 
 The result depends on the data as a set only: samples run one by one (or in the network's fixed
 batch), histograms add up exactly, and the few samples on which observers and biases are chosen are
@@ -19,17 +16,24 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
+from planish.graph.graph import Graph
+from planish.lower.profiles import fix_dims, make_profiles
+from planish.pipeline import opt_dims, optimise, read_graph
+from planish.pipeline.data import Data, inputs_of, open_data
 from planish.pipeline.options import Progress, silent
+from planish.pipeline.preprocess import Preprocess
+from planish.pipeline.quantiser import Quantiser
 from planish.quantize.record import Calibration
 from planish.quantize.settings import Settings, make_settings
+from planish.targets.cpu import host_target
 
 
 def calibrate_model(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto,
-    data: object,
+    data: Data,
     settings: Settings | None = None,
     *,
-    preprocess: object = None,
+    preprocess: str | Preprocess | None = None,
     profiles: str | Mapping[str, object] | Sequence[object] | None = None,
     threads: int | None = None,
     isa: str = "",
@@ -42,11 +46,24 @@ def calibrate_model(
         data: What `data.open_data` reads: arrays, dicts, files, `Samples`.
         settings: From `make_settings`; None: the defaults.
         preprocess: As for `data.open_data`.
-        profiles, threads, isa: As for `build`.
+        profiles: As for `build`.
+        threads: As for `build`.
+        isa: As for `build`.
         progress: Called with ("calibrating", samples done, samples in all or 0), and the like.
 
     Raises:
         InputError: The data do not fit the network, or hold NaN or infinities.
         BuildError: The settings make no sense.
     """
-    raise NotImplementedError(str((model, data, settings or make_settings(), preprocess)))
+    graph = read_graph(model)
+    ranges = fix_dims(graph, make_profiles(graph, profiles))
+    samples = open_data(data, inputs_of(graph), preprocess)
+    target = host_target(isa, threads or 0)
+    found: list[Calibration] = []
+
+    def quantise(simplified: Graph) -> None:
+        stage = Quantiser(settings or make_settings(), target, ranges, samples, None, progress)
+        found.append(stage.calibrated(simplified, stage.prepare(simplified)))
+
+    optimise(graph, opt=opt_dims(ranges), quantise=quantise)
+    return found[0]

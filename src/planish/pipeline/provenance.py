@@ -14,11 +14,15 @@ import onnx
 
 import planish
 from planish.pipeline.options import Options
+from planish.pipeline.quantiser import Quantiser
 from planish.plan import Plan
 
 
 def with_provenance(
-    plan: Plan, options: Options, model: str | os.PathLike[str] | bytes | onnx.ModelProto
+    plan: Plan,
+    options: Options,
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    quantiser: Quantiser | None = None,
 ) -> Plan:
     """The plan with its provenance filled in. No time and no path, so that bytes stay equal."""
     plan.provenance = {
@@ -31,6 +35,8 @@ def with_provenance(
         "machine": platform.machine(),
         "options": {**asdict(options), "pins": [list(pin) for pin in options.pins]},
     }
+    if quantiser is not None:
+        plan.provenance["quantization"] = quantiser.record()
     return plan
 
 

@@ -36,6 +36,16 @@ class Settings:
     equalise: bool = True
     correct_biases: bool = True
 
+    @property
+    def text(self) -> str:
+        """In one line."""
+        rules = (("observer", self.observers), ("layer", self.layers))
+        said = [f"{what}:{pattern}={name}" for what, rows in rules for pattern, name in rows]
+        said.append(f"percentile={self.percentile!r}")
+        for flag in ("per_channel", "symmetric", "equalise", "correct_biases"):
+            said.append(f"{flag}={'yes' if getattr(self, flag) else 'no'}")
+        return " ".join(said)
+
     def observer(self, names: Iterable[str]) -> str:
         """The observer of a value, given all names that it goes by."""
         return matching(self.observers, names) or "auto"
