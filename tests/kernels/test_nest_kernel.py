@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from byte_nests import average_pool, copy, global_average, input_image, shuffle
 from nests import N, image, layer_norm, nest, pointwise, pool, reduction, softmax, tensor, transpose
 from trial import targets
 
@@ -222,3 +223,19 @@ def test_refusals() -> None:
                 "t0:f32 = sum m0<N r0<N : (load:f32 0 r0)",
                 "t1:f32 = map m0<N : (temp:f32 0 (floordiv m0 2)) -> 0[ m0 ]")  # fmt: skip
     assert "not known" in str(KERNEL.refuse(rows, target))
+
+
+def test_short_rows_of_bytes_are_woven() -> None:
+    made = schedule(input_image(1, 3, 20, 24, channels=4))
+    assert made.woven is not None and made.woven.extent == 4
+    assert schedule(shuffle(20, 3, 40)).woven is not None
+    assert schedule(copy((9, 24), target=(72, 3))).woven is None
+    assert schedule(transpose(1, 3, 20, 21)).woven is None
+
+
+def test_sums_of_bytes_are_whole() -> None:
+    for w, dtype in ((global_average(8, 7, 3), DType.U16), (average_pool(8, 9, 3, 1), DType.I16)):
+        step = normalise(w).steps[0]
+        assert step.dtype is dtype
+    assert normalise(global_average(8, 40)).steps[0].dtype is DType.I32
+    assert normalise(softmax(3, 50)).steps[2].dtype is F32

@@ -18,7 +18,7 @@ from planish.kernels.cpu.expression import Memory, memory_type
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.nest_code import Column, NestCode, columns_of, register_dtype
 from planish.kernels.cpu.nest_loops import Group, Sweep, sweep
-from planish.kernels.cpu.transpose import transpose
+from planish.kernels.cpu.transpose import transpose, weave
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
 from planish.kernels.loops.normal import ROW, Loop, dims_of, endless_row, normalise
 from planish.kernels.loops.schedule import Schedule, plan, tiled_loads, work
@@ -73,6 +73,7 @@ def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
     frame.prepare(dims_of(schedule.nest))
     memory, private = _memory(w, schedule, frame)
     masks = _masks(w, t)
+    masks &= schedule.woven is None
     halved = not masks and any(o.dtype.size == 1 for o in (*w.inputs, *w.outputs))
     code = NestCode(frame.f, t, schedule, frame.size, memory, masks, halved)
     with frame.units() as unit:
@@ -150,11 +151,32 @@ def _lanes(code: NestCode, along: Loop, first: Int, end: Int, at: dict[str, Int]
     """Columns of outer points."""
 
     def body(group: Group, carried: object) -> tuple[Val, ...]:
-        code.run(columns_of(code.f, group, along.var, Column(1, "", at, {})))
+        columns = columns_of(code.f, group, along.var, Column(1, "", at, {}))
+        if code.schedule.woven is None:
+            code.run(columns)
+        else:
+            _weave(code, code.schedule.woven, columns[0])
         return ()
 
     cut = Sweep(code.schedule.lanes, code.schedule.unroll, code.masked, code.halved)
     sweep(code.f, cut, first, end, along.extent, body)
+
+
+def _weave(code: NestCode, short: Loop, column: Column) -> None:
+    """All of a short loop at a column: the vectors are woven into one run of elements."""
+    f, (step, _), lanes = code.f, code.steps[0], column.lanes
+    assert step.offset is not None and isinstance(short.extent, int)
+    memory, rows, place = code.memory[step.target], [], None
+    for point in range(short.extent):
+        here = column.at({short.var: point})
+        emitter = code.emitter(here)
+        value = code.arithmetic.cast(emitter.emit(step.expr), step.expr.dtype, step.dtype)
+        if lanes == 1:
+            emitter.store(memory, (step.offset,), value)
+        rows.append(code.arithmetic.to_memory(value, memory.dtype))
+        place = place or emitter.address(memory, (step.offset,))
+    if lanes > 1 and place is not None:
+        f.store(weave(f, rows), place)
 
 
 def _tiles(

@@ -1,4 +1,4 @@
-"""In-register transposition of square tiles."""
+"""In-register transposition of square tiles, and weaving of rows."""
 
 from __future__ import annotations
 
@@ -24,3 +24,14 @@ def transpose(f: Function, rows: Sequence[Val]) -> list[Val]:
                 parts[i], parts[i + step] = f.shuffle(a, b, low), f.shuffle(a, b, high)
         step *= 2
     return parts
+
+
+def weave(f: Function, rows: Sequence[Val]) -> Val:
+    """One vector of the first lanes of all rows, then the second ones, and so on."""
+    lanes, count = rows[0].lanes, len(rows)
+    parts = [*rows]
+    while len(parts) > 2:
+        parts += [parts[-1]] * (len(parts) % 2)
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [f.shuffle(a, b, range(2 * a.lanes)) for a, b in pairs]
+    return f.shuffle(*parts, [row * lanes + lane for lane in range(lanes) for row in range(count)])

@@ -1,6 +1,6 @@
 """Rounded quotients by a constant without a division.
 
-    nearest (clamp (div x s) low high)  →  nearest (fma y r (mul y e))    y = clamp x to low·s, high·s
+    nearest (clamp (div x s) low high)  →  nearest (fma y r (mul y e))    y = clamp x low·s high·s
 
 r is 1/s and e what r lacks, so that the product is the quotient but for a tiny error. Both forms
 grow with x, so they give the same integers if they step from one to the next at the same x. That

@@ -21,6 +21,7 @@ _HEAVY = {
     "cast": 0.5,
 }
 _ROW_BYTES = 1 << 20  # temporaries that lanes of outer points may need
+_WOVEN = 4  # rows that are woven at most
 _UNKNOWN = 64  # passes assumed of a loop whose extent is symbolic
 _FAR = 1 << 40  # stride assumed of a symbolic stride
 
@@ -42,6 +43,8 @@ class Schedule:
         split: The outer loop of which a unit does `block` passes; None where units do whole loops.
         block: Passes.
         suffix: Outer loops that run inside a unit.
+        woven: A short loop taken out of the outer ones: its points are neighbours in the output,
+            and lanes follow the loop around it. All of it is computed at once and stored woven.
     """
 
     nest: Normal
@@ -54,6 +57,7 @@ class Schedule:
     split: Loop | None
     block: int
     suffix: tuple[Loop, ...]
+    woven: Loop | None = None
 
     @property
     def counted(self) -> tuple[Dim, ...]:
@@ -108,6 +112,13 @@ def plan(nest: Normal, vector_bytes: int, unroll: int, grain: int) -> Schedule:
     """
     lanes = lanes_for(nest, vector_bytes)
     nest = merge_outers(replace(nest, outers=_by_stride(nest)))
+    woven = _woven(nest)
+    if woven is not None:
+        nest = replace(nest, outers=nest.outers[:-1])
+        along = nest.outers[-1]
+        unroll = fit_unroll(along.extent, lanes, 1)
+        units = _units(nest, along.var, "", lanes, unroll, grain)
+        return Schedule(nest, lanes, unroll, along.var, ("",), "", *units, woven)
     vector, outer_cost = _best_outer(nest, lanes)
     inner, inner_cost = _best_inner(nest, lanes)
     if outer_cost > inner_cost:
@@ -256,6 +267,24 @@ def tiled_loads(step: Step, vector: str, across: str) -> list[Load]:
 
     visit(step.expr)
     return list(dict.fromkeys(found))
+
+
+def _woven(nest: Normal) -> Loop | None:
+    """The last loop, if it is short and weaves rows of bytes that run along the loop before it."""
+    if len(nest.outers) < 2 or len(nest.steps) != 1:
+        return None
+    (step,), (along, short) = nest.steps, nest.outers[-2:]
+    if step.reduces or step.maps or step.ordered or step.offset is None or step.dtype.size != 1:
+        return None
+    if not isinstance(short.extent, int) or not 2 <= short.extent <= _WOVEN:
+        return None
+    stored = linear(step.offset)
+    if stored.factor(short.var) != 1 or stored.factor(along.var) != short.extent:
+        return None
+    offsets = [linear(e.index[0]) for e in walk(step.expr) if isinstance(e, Load)]
+    if not all(offset.factor(along.var) in (0, 1) for offset in offsets):
+        return None
+    return short if any(offset.factor(along.var) == 1 for offset in offsets) else None
 
 
 def _units(
