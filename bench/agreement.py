@@ -88,7 +88,9 @@ def _difference(found: np.ndarray, want: np.ndarray) -> float:
 
 
 def _symbolic(path: Path) -> bool:
-    inputs = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()
+    inputs = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    ).get_inputs()
     return any(not isinstance(dim, int) for value in inputs for dim in value.shape)
 
 

@@ -84,30 +84,31 @@ class Dataset:
     """What a trained network is fed.
 
     Attributes:
-        everything: All that is labelled, to score a network that nothing was calibrated for.
+        everything: All that is labelled to score with.
         calibration: What calibration may see.
-        held_out: What it may not, to score with.
+        seen: How many of the first of `everything` those are.
     """
 
     everything: Callable[[], Labelled]
     calibration: Callable[[], Labelled]
-    held_out: Callable[[], Labelled]
+    seen: int = 0
+
+    def held_out(self) -> Labelled:
+        """What calibration may not see."""
+        return islice(self.everything(), self.seen, None)
 
 
 def _imagenet(normalize: Normalize) -> Dataset:
-    score = lambda: read_imagenet(normalize, "val")  # noqa: E731
-    return Dataset(score, lambda: read_imagenet(normalize, "calib"), score)
+    return Dataset(
+        lambda: read_imagenet(normalize, "val"), lambda: read_imagenet(normalize, "calib")
+    )
 
 
 def _split(read: Callable[[], Labelled], count: int) -> Dataset:
-    return Dataset(read, lambda: islice(read(), count), lambda: islice(read(), count, None))
+    return Dataset(read, lambda: islice(read(), count), count)
 
 
-_CIFAR = Dataset(
-    lambda: read_cifar("test5000"),
-    lambda: read_cifar("calib1000"),
-    lambda: read_cifar("test5000"),
-)
+_CIFAR = Dataset(lambda: read_cifar("test5000"), lambda: read_cifar("calib1000"))
 # The trained networks of ../shared that have labelled data.
 DATASETS: dict[str, Dataset] = {
     "squeezenet1.1": _imagenet(normalize_imagenet),

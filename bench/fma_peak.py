@@ -54,7 +54,9 @@ class Instruction:
 _FMA = "{new} = call {v} @llvm.fma.v{n}f32({v} {old}, {v} %f, {v} %s)"
 _DOT = '{new} = call {v} asm "vpdpbusd $2, $1, $0", "=v,v,v,0"({v} %f, {v} %s, {v} {old})'
 # Encoded by VEX: without the prefix an assembler may take the AVX-512 form, which not all have.
-_DOT_VEX = '{new} = call {v} asm "{{vex}} vpdpbusd $2, $1, $0", "=x,x,x,0"({v} %f, {v} %s, {v} {old})'
+_DOT_VEX = (
+    '{new} = call {v} asm "{{vex}} vpdpbusd $2, $1, $0", "=x,x,x,0"({v} %f, {v} %s, {v} {old})'
+)
 _PAIRS = (
     '{new}.p = call {v} asm sideeffect "vpmaddwd $2, $1, $0", "=v,v,v"({v} %f, {v} %s)\n'
     "  {new} = add {v} {old}, {new}.p"
