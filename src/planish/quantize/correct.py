@@ -1,4 +1,4 @@
-"""Bias correction: the mean error that quantisation leaves in each channel is taken out of the bias.
+"""Bias correction: the mean error that quantisation leaves in a channel is taken out of the bias.
 
 Rounded weights, and ranges that saturate, shift the mean of a layer's results; over a whole picture
 the shift does not average out, and the next layers carry it on. It is measured on data: the mean of

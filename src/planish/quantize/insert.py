@@ -2,9 +2,9 @@
 
     x ─ Conv(W) ─ Relu ─ …      becomes    x ─ Q ─ DQ ─ Conv(DQ(W₈)) ─ Relu ─ Q ─ DQ ─ …
 
-A value gets one pair, which all its 8-bit readers share; its float readers and the network's outputs
-keep the float. The numbers in the graph are those of the ONNX specification, so any runtime can tell
-what the network computes; the integer passes make integer arithmetic of it.
+A value gets one pair, which all its 8-bit readers share; its float readers and the network's
+outputs keep the float. The numbers in the graph are those of the ONNX specification, so any runtime
+can tell what the network computes; the integer passes make integer arithmetic of it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def bias_place(graph: Graph, node: Node) -> tuple[Node, int] | None:
     if user is None or user.op != "Add" or len(user.inputs) != 2:
         return None
     for place, value in enumerate(user.inputs):
-        if value is not None and value.is_const and value.shape[-1:] == node.output.shape[-1:]:
-            if np.asarray(value.data).size == value.shape[-1]:
-                return user, place
+        if value is None or not value.is_const or value.shape[-1:] != node.output.shape[-1:]:
+            continue
+        if np.asarray(value.data).size == value.shape[-1]:
+            return user, place
     return None

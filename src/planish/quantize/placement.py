@@ -1,14 +1,14 @@
 """Which values are stored in 8 bits, who reads them so, and which of them share a scale.
 
-    conv1 ─ Relu ─┬─ conv2 ─ Add ─ Relu ─ conv3          8 bits: what conv1+Relu, conv2+Add+Relu give
-                  └───────────┘                          floats inside the layers, in registers only
+    conv1 ─ Relu ─┬─ conv2 ─ Add ─ Relu ─ conv3      8 bits: what conv1+Relu, conv2+Add+Relu give
+                  └───────────┘                      floats inside the layers, in registers only
 
-Layers are what fusion makes of the float graph: only what goes from layer to layer is stored at all.
+Layers are what fusion makes of the float graph: only what goes from layer to layer is stored.
 From there, in this order, until nothing changes:
 
     contractions  with constant weights read 8 bits
-    movers        (views, Concat, MaxPool, Pad, nearest Resize …) whose result is read in 8 bits work
-                  on the codes themselves: what they read and make shares one scale
+    movers        (views, Concat, MaxPool, Pad, nearest Resize …) whose result is read in 8 bits
+                  work on the codes themselves: what they read and make shares one scale
     makers        (pointwise loops, mean pools) whose result is read in 8 bits read 8 bits
     mean pools    read 8 bits in any case: the mean takes the rounding out again
     skips         other operands of a contraction whose result is read in 8 bits are 8 bits, too

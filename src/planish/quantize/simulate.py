@@ -5,9 +5,9 @@ So many ranges can be tried on one compiled plan:
     v ─ …      becomes      v ─ Mul(inverse[g]) ─ Round ─ Clip(low[g], high[g]) ─ Mul(step[g]) ─ …
 
 for each stored value v, g the number of its group; weights are rounded to their codes, and every
-contraction's result gets an entry of `biases` added to each channel. The parameters are inputs of the
-graph. Rounding is that of QuantizeLinear but for products with the inverse in place of quotients, so
-a number may land one step aside.
+contraction's result gets an entry of `biases` added to each channel. The parameters are inputs of
+the graph. Rounding is that of QuantizeLinear but for products with the inverse in place of
+quotients, so a number may land one step aside.
 """
 
 from __future__ import annotations
