@@ -144,7 +144,7 @@ def test_few_steps_for_few_channels() -> None:
     weights = np.zeros((20, 3, 7, 7), np.int8)
     target = dataclasses.replace(targets()[0], dot="bytes", vector_bytes=64)
     packed = conv_int8.KERNEL.pack(w, CONFIGS[0], target, 1, weights)
-    assert packed.size == 7 * 6 * 20 * 4
+    assert 0 <= packed.size - 7 * 6 * 20 * 4 < 64
 
 
 def test_refusals_say_why() -> None:

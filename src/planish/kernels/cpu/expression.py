@@ -18,6 +18,7 @@ from planish.kernels.cpu.arithmetic import Arithmetic, literal
 from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.vector_math import VectorMath
 from planish.kernels.loops.linear import Linear, address, linear, never_negative
+from planish.kernels.loops.lookup import looked_up, table_of
 from planish.kernels.loops.requantize import quantizes, requantized
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Function, Int, Val, i64, vector, zero
@@ -106,9 +107,15 @@ class ExprEmitter:
 
     # ---- what others call -----------------------------------------------------------------------
 
-    def emit(self, expr: Expr) -> Val:
-        """The value in registers, one for each lane: f16 and bf16 as f32, bool as i1."""
+    def emit(self, expr: Expr, *, exact: bool = False) -> Val:
+        """The value in registers, one for each lane: f16 and bf16 as f32, bool as i1.
+
+        Args:
+            expr: The expression.
+            exact: The caller rounds the value to integers, so each rounding step before it counts.
+        """
         expr = self._settled(expr)
+        self.arithmetic.exact |= exact
         return self._spread(self._value(expr, self._root), expr)
 
     def value(self, expr: Expr) -> Val:
@@ -117,6 +124,7 @@ class ExprEmitter:
 
     def _settled(self, expr: Expr) -> Expr:
         """The form to emit. Before a float becomes an integer, each step is rounded by itself."""
+        expr = looked_up(expr) if self.target.byte_tables else expr
         made = requantized(expr, fused=self.target.fma)
         self.arithmetic.exact = quantizes(made)
         return made
@@ -190,6 +198,8 @@ class ExprEmitter:
                 return self._cast(expr, guard)
             case Call(fn="nearest", args=(rounded,)):
                 return self.arithmetic.math.nearest(self._value(rounded, guard))
+            case Call(fn="lookup", args=(number, _)):
+                return self.arithmetic.lookup(self._value(number, guard), table_of(expr))
             case Call():
                 return self._compared(expr, guard) or self._call(expr, guard)
         raise CompileError(f"{expr!r} is not an expression")

@@ -18,7 +18,9 @@ from planish.kernels.cpu.expression import ExprEmitter, Memory
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.pack import Columns
+from planish.kernels.cpu.requantise import Rounding
 from planish.kernels.cpu.tile import LINE, Touch
+from planish.kernels.cpu.tile_bytes import byte_groups, byte_rounding, rounded, store_group
 from planish.kernels.cpu.tile_epilogue import Epilogue
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Val, i64, vector, zero
@@ -111,15 +113,36 @@ class TileStore:
             self._finish_in_loop(sums)
             return
         vectors = range(len(self.columns.lanes))
-        cells = [(pixel, v) for pixel in range(len(self.pixels)) for v in vectors]
-        values = [
-            self._value(total, pixel, v) for total, (pixel, v) in zip(sums, cells, strict=True)
-        ]
         operand = self.problem.workload.outputs[self.output]
         access = self.problem.outputs[self.output]
-        base = self._address(self.frame.outputs[self.output], access, operand.dtype.size)
-        for value, (pixel, v) in zip(values, cells, strict=True):
+        base: Val | None = None
+        cells = [(pixel, v) for pixel in range(len(self.pixels)) for v in vectors]
+        totals = dict(zip(cells, sums, strict=True))
+        rounding = byte_rounding(self.epilogue.value, access.channel, self.target)
+        if rounding is not None and byte_groups(self.columns):
+            base = self._address(self.frame.outputs[self.output], access, operand.dtype.size)
+            self._finish_bytes(totals, base, access, rounding)
+        values = {cell: self._value(total, *cell) for cell, total in totals.items()}
+        if base is None:
+            base = self._address(self.frame.outputs[self.output], access, operand.dtype.size)
+        for (pixel, v), value in values.items():
             self._store(value, base, access, pixel, v, operand.dtype.size)
+
+    def _finish_bytes(
+        self, totals: dict[tuple[int, int], Val], base: Val, access: Access, rounding: Rounding
+    ) -> None:
+        """Store the cells that packs can join, and take them out of `totals`."""
+        f, columns = self.frame.f, self.columns
+        for pixel in range(len(self.pixels)):
+            for group in byte_groups(columns):
+                cells = [totals.pop((pixel, v)) for v in group]
+                parts = [
+                    rounded(f, self._emitter(total, pixel, v), rounding)
+                    for total, v in zip(cells, group, strict=True)
+                ]
+                count = sum(map(self._valid, group))
+                at = self._moved(base, access, pixel, columns.first(group[0]), 1)
+                store_group(f, self.target, rounding, parts, at, count)
 
     def _finish_in_loop(self, sums: Sequence[Val]) -> None:
         """Long epilogues: the accumulators go to the stack, and one pixel's code does them all."""
@@ -167,6 +190,13 @@ class TileStore:
 
     def _value(self, total: Val, pixel: int, v: int) -> Val:
         """The stored form of an accumulator."""
+        emitter = self._emitter(total, pixel, v)
+        value = emitter.emit(self.epilogue.value)
+        dtype = self.problem.workload.outputs[self.output].dtype
+        return emitter.arithmetic.to_memory(value, dtype)
+
+    def _emitter(self, total: Val, pixel: int, v: int) -> ExprEmitter:
+        """Emits the epilogue of a cell."""
         mask = None
         if self.columns.masked(v):
             mask = self.frame.f.first_lanes(self.columns.lanes[v], self.columns.valid)
@@ -192,9 +222,7 @@ class TileStore:
         for number, (load, access) in enumerate(self.epilogue.fetched):
             raw = self._load(load, access, pixel, v)
             emitter.temps[1 + number] = emitter.arithmetic.from_memory(raw, load.dtype)
-        value = emitter.emit(self.epilogue.value)
-        dtype = self.problem.workload.outputs[self.output].dtype
-        return emitter.arithmetic.to_memory(value, dtype)
+        return emitter
 
     def _indices(self, pixel: int) -> dict[str, Val]:
         """The output's index at a pixel, by variable; axes that were merged differ."""
