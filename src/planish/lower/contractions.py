@@ -78,7 +78,8 @@ def _strided(source: Source, strides: Sequence[int], target: Storage) -> Source:
     view = source.storage
     pixels = tuple(s * step for s, step in zip(view.strides[2:], strides, strict=True))
     shape = (*view.shape[:2], *target.shape[2:])
-    return Source(Storage(view.buffer, shape, (*view.strides[:2], *pixels), view.offset))
+    wide = Storage(view.buffer, shape, (*view.strides[:2], *pixels), view.offset)
+    return Source(wide, source.data)
 
 
 def conv_transpose_layer(branch: Branch, place: Place) -> Contraction:
@@ -330,7 +331,7 @@ def _merge_pixels(
         strides = (walk[0], old.strides[channel_axis], walk[1])
         return Storage(old.buffer, shape, strides, old.offset)
 
-    operands.sources[0] = Source(view(x, full[0]))
+    operands.sources[0] = Source(view(x, full[0]), operands.sources[0].data)
     new_outputs = [view(o, w) for o, w in zip(outputs, full[1:], strict=False)]
     numbers: dict[Load, Load] = {}
     for load, walk in zip(extras, full[1 + len(outputs) :], strict=True):
@@ -448,7 +449,7 @@ def _merge_rows(
         return Storage(old.buffer, shape, strides, old.offset)
 
     tail = 1 if flat else 2
-    operands.sources[0] = Source(view(a, new[0], tail))
+    operands.sources[0] = Source(view(a, new[0], tail), operands.sources[0].data)
     out = view(target, new[1], tail)
     old = operands.sources[1]
     if flat:

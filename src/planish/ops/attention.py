@@ -182,7 +182,7 @@ class _Expansion:
 
     def _capped(self, scores: str) -> str:
         cap = float_attr(self.attrs, "softcap", 0.0)
-        if cap <= 0:
+        if not cap > 0:  # NaN, too
             return scores
         t = self.steps
         return t("Mul", t("Tanh", t("Div", scores, self._number(cap))), self._number(cap))

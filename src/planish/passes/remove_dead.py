@@ -2,6 +2,9 @@
 
     a ─ Exp ─ Neg ─ (nobody)          becomes        a
 
+A node whose results tell a size that another node goes by stays: NonZero, of which only the count
+matters, for instance.
+
 Not handled: operators with results in bodies only; those are read by their node.
 """
 
@@ -9,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planish.graph.graph import Graph, Patch
+from planish.base.shapes import symbols_of
+from planish.graph.graph import Graph, Node, Patch, Value
+from planish.ops.op import is_unknown
 from planish.passes.rewrite import Pass
 
 
@@ -19,8 +24,27 @@ def find(graph: Graph) -> Iterator[Patch]:
         if not graph.holds(node):
             continue
         used = (v for v in node.outputs if v is not None)
-        if not any(graph.users(v) or graph.is_output(v) for v in used):
-            yield Patch(f"{node.name}: nobody reads it", remove=(node,))
+        if any(graph.users(v) or graph.is_output(v) for v in used) or _tells_size(graph, node):
+            continue
+        yield Patch(f"{node.name}: nobody reads it", remove=(node,))
+
+
+def _tells_size(graph: Graph, node: Node) -> bool:
+    """Whether sizes that only the node's results tell are part of other values' types."""
+    told = {name for v in node.outputs for name in _unknowns(v)}
+    told -= {name for v in node.inputs for name in _unknowns(v)}
+    if not told:
+        return False
+    others = (v for v in graph.values() if v.producer is not node)
+    return any(not told.isdisjoint(_unknowns(v)) for v in others)
+
+
+def _unknowns(value: Value | None) -> list[str]:
+    """The data-dependent sizes in a value's type and contents."""
+    if value is None:
+        return []
+    dims = (*(value.type.shape or ()), *(value.dims or ()))
+    return [name for dim in dims for name in symbols_of(dim) if is_unknown(name)]
 
 
 PASS = Pass("remove_dead", "dead layers removed", find)
