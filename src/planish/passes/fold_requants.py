@@ -67,7 +67,7 @@ def _bias(graph: Graph, node: Node) -> Patch | None:
         units = np.rint(np.asarray(split[1].data, np.float64) / factor)
     if units.size > max(split[1].data.size, factor.size) or not np.all(np.abs(units) < _MOST):  # type: ignore[union-attr]  # with_constant gives a constant
         return None
-    bias = constant(graph.fresh(f"{node.name}.bias"), units.astype(np.int32))
+    bias = constant(graph.fresh(f"{node.name}.bias"), np.asarray(units, np.int32))
     like = Value(total.name, total.type)
     added = make(graph, "Add", [total, bias], like, sources=[node])
     turned = make(graph, "Cast", [added.output], cast.output, cast.attrs, sources=[cast])
@@ -145,7 +145,7 @@ class _Way:
         if data.dtype != np.float32:
             return None
         with np.errstate(over="ignore"):
-            scaled = (data.astype(np.float64) * self.factor).astype(np.float32)
+            scaled = np.asarray(data.astype(np.float64) * self.factor, np.float32)
         finite = bool(np.all(np.isfinite(scaled) == np.isfinite(data)))
         return constant(self.graph.fresh(value.name), scaled) if finite else None
 

@@ -156,7 +156,8 @@ def _shifted(graph: Graph, value: Value | None, name: str = "", like: Value | No
         data, name = np.zeros(shape, np.int8), f"{name}.zero"
     else:
         data, name = np.asarray(value.data), value.name
-    return constant(graph.fresh(name), (data.astype(np.int16) + _SHIFT).astype(np.uint8))
+    unsigned = np.asarray(data.astype(np.int16) + _SHIFT, np.uint8)
+    return constant(graph.fresh(name), unsigned)
 
 
 # ---- a copy -------------------------------------------------------------------------------------
