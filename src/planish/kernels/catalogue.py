@@ -5,6 +5,7 @@ from __future__ import annotations
 from planish.kernels.cpu import (
     attention,
     conv_depthwise,
+    conv_depthwise_int8,
     conv_direct,
     conv_int8,
     conv_plain,
@@ -20,6 +21,7 @@ from planish.kernels.kernel import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
     conv_depthwise.KERNEL,
+    conv_depthwise_int8.KERNEL,
     conv_winograd.KERNEL,
     conv_direct.KERNEL,
     conv_int8.KERNEL,

@@ -22,12 +22,19 @@ from planish.kernels.cpu.quads import (
     prepare,
     store_bytes,
 )
-from planish.kernels.cpu.requantise import Rounding, at_most, bytes_of, halve, round_to_i32, take_rounding
+from planish.kernels.cpu.requantise import (
+    Rounding,
+    at_most,
+    bytes_of,
+    halve,
+    round_to_i32,
+    take_rounding,
+)
 from planish.kernels.workload import Operand
 from planish.targets.ir import Module, Val, i64, vector, zero
 
 Done = Callable[[int, Sequence[Val]], None]
-_UNIT_STEPS = 3000  # below this much work a unit's own cost would show
+_UNIT_CYCLES = 2000  # below this much work a unit's own cost would show
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,9 @@ class DepthwiseWriter:
                     continue
                 with ExitStack() as guard:
                     if d.tail and d.blocks > 1:
-                        guard.enter_context(f.when(f.icmp("ult", f.sub(number, first), last - first)))
+                        guard.enter_context(
+                            f.when(f.icmp("ult", f.sub(number, first), last - first))
+                        )
                     block = _Block(number, channel, source, weights, count)
                     self._rows(block, image, tuple(outer), begin, end)
         return product(extents)
@@ -130,8 +139,8 @@ class DepthwiseWriter:
         if not isinstance(out, int):
             return rows
         tiles = -(-(width if isinstance(width, int) else 64) // d.tile.width)
-        steps = max(1.0, d.tile_steps() * tiles)
-        return rows * min(-(-out // rows), int(_UNIT_STEPS // steps) + 1)
+        cycles = max(1.0, d.tile_cycles() * tiles)
+        return rows * min(-(-out // rows), int(_UNIT_CYCLES // cycles) + 1)
 
     def _rows(
         self, block: _Block, image: Val, outer: tuple[Val, ...], begin: Val, end: Val
@@ -258,14 +267,10 @@ class DepthwiseWriter:
             return place
         return self.frame.move(place, self.y, d.horizontal.number + 2, pixel[1])
 
-    def _store(
-        self, block: _Block, place: _Place, kept: dict[tuple[int, int], list[Val]]
-    ) -> None:
+    def _store(self, block: _Block, place: _Place, kept: dict[tuple[int, int], list[Val]]) -> None:
         """Any epilogue: the chunks become vectors of neighbouring channels."""
         f, frame, lanes = self.f, self.frame, self.d.lanes
-        base = frame.at(
-            frame.outputs[0], self.y, self.index_of(place, block.channel, (0, 0))
-        )
+        base = frame.at(frame.outputs[0], self.y, self.index_of(place, block.channel, (0, 0)))
         store: Store = store_for(self.d.w, self.d.t, 0, 1)
         for part in range(CHUNKS):
             valid = min(lanes, block.count - part * lanes)
@@ -496,7 +501,7 @@ class _Ending:
         for number, load in enumerate(self.loads):
             raw = self._constant(load, chunk)
             emitter.temps[1 + number] = emitter.arithmetic.from_memory(raw, load.dtype)
-        held = at_most(self.f, emitter.emit(self.value), self.rounding.most)
+        held = at_most(self.f, emitter.emit(self.value, exact=True), self.rounding.most)
         return round_to_i32(self.f, held)
 
     def _variables(self, pixel: tuple[int, int]) -> dict[str, Val]:

@@ -25,6 +25,7 @@ from planish.kernels.kernel import Config
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
 
+_UNPACK, _LOAD, _ENDING = 0.4, 0.15, 2.0  # cycles of an unpack, a load, a vector's epilogue
 Places = tuple[int, ...]  # the tap at each line of a quad, -1 for none
 
 
@@ -140,7 +141,9 @@ def quads_of(axis: Axis, rows: int) -> Quads:
     quads = tuple(tuple(lines[n : n + 4]) for n in range(0, len(lines), 4))
     places = []
     for row in range(rows):
-        found = [tuple(taps.get((row, line), -1) for line in (*quad, -1, -1, -1)[:4]) for quad in quads]
+        found = [
+            tuple(taps.get((row, line), -1) for line in (*quad, -1, -1, -1)[:4]) for quad in quads
+        ]
         places.append(tuple(one if max(one) >= 0 else None for one in found))
     return Quads(quads, tuple(places))
 
@@ -221,7 +224,9 @@ class Depthwise:
 
     def pack_weights(self, array: np.ndarray) -> np.ndarray:
         """Weights [C, 1, *kernel] as the code reads them."""
-        order = [1 + a.number for a in (*self.outer, self.vertical, self.horizontal) if a.number >= 0]
+        order = [
+            1 + a.number for a in (*self.outer, self.vertical, self.horizontal) if a.number >= 0
+        ]
         flat = array[:, 0].transpose(0, *order)
         flat = flat.reshape(self.s.channels, -1, self.vertical.kernel, self.horizontal.kernel)
         none = np.zeros((1, *flat.shape[1:]), flat.dtype)
@@ -236,21 +241,26 @@ class Depthwise:
         """A constant of one value a channel, in the order of the chunks."""
         return np.ascontiguousarray(array.reshape(-1)[self.channels_of()])
 
-    # ---- how long it takes ------------------------------------------------------------------------
+    # ---- how long it takes -----------------------------------------------------------------------
 
-    def tile_steps(self) -> float:
-        """Instructions of a tile on whole vectors, roughly."""
+    @property
+    def sums(self) -> int:
+        """Dot products of vectors in a tile and a tap of the outer axes."""
+        uses = sum(p is not None for row in self.variants[self.tile.rows].places for p in row)
+        return uses * self.horizontal.kernel * self.tile.width * CHUNKS
+
+    def tile_cycles(self) -> float:
+        """Cycles of a tile on whole vectors, if a dot product takes one an instruction."""
         tile, quads = self.tile, self.variants[self.tile.rows]
         columns = (tile.width - 1) * self.horizontal.stride + self.horizontal.reach + 1
-        uses = sum(p is not None for row in quads.places for p in row)
-        steps = uses * self.horizontal.kernel * tile.width * CHUNKS * self.dot.steps
-        unpacks = 8 if tile.chunks > 1 else 12
-        prepared = {"bytes": 0, "pairs": 2, "ones": 8}[self.dot.name] * CHUNKS
+        spread = {"bytes": 0, "pairs": 2, "ones": 8}[self.dot.name] * CHUNKS
+        cycles = float(self.sums * self.dot.steps)
         for quad in quads.lines:
-            steps += columns * (unpacks + prepared + len(quad) * CHUNKS / tile.chunks / 2)
+            loads = len(quad) * CHUNKS / tile.chunks
+            unpacks = 2 * CHUNKS if tile.chunks > 1 else 3 * CHUNKS
+            cycles += columns * (_UNPACK * unpacks + _LOAD * loads + spread / 2)
         outer = int(np.prod([a.kernel for a in self.outer], dtype=np.int64))
-        weights = len(self.patterns) * self.horizontal.kernel * CHUNKS * self.dot.parts / 2
-        return (steps + weights) * outer + tile.rows * tile.width * CHUNKS * 6
+        return cycles * outer + tile.rows * tile.width * CHUNKS * _ENDING
 
 
 def ending(w: Workload, t: CpuTarget) -> Rounding | None:

@@ -108,9 +108,7 @@ def prepare(f: Function, dot: Dot, quads: Val, x: DType) -> list[Val]:
     made = []
     for byte in range(4):
         top = f.binary("shl", quads, _all(quads.ty, 24 - 8 * byte))
-        made.append(
-            f.binary("lshr" if x is DType.U8 else "ashr", top, _all(quads.ty, 24))
-        )
+        made.append(f.binary("lshr" if x is DType.U8 else "ashr", top, _all(quads.ty, 24)))
     return made
 
 
@@ -194,5 +192,3 @@ def store_bytes(f: Function, value: Val, pointer: Val, count: int, *, masked: bo
 def _all(ty: str, value: int) -> Val:
     like = Val(ty, "")
     return Val(ty, "<" + ", ".join([f"{like.element} {value}"] * like.lanes) + ">")
-
-

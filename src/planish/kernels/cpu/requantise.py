@@ -65,8 +65,9 @@ def take_rounding(expr: Expr) -> Rounding | None:
     rounded = False
     while not (rounded and not _is_bound(at)):
         match at:
-            case Call(fn="min" | "max" as fn, args=(inner, Const(value=value))) | Call(
-                fn="min" | "max" as fn, args=(Const(value=value), inner)
+            case (
+                Call(fn="min" | "max" as fn, args=(inner, Const(value=value)))
+                | Call(fn="min" | "max" as fn, args=(Const(value=value), inner))
             ):
                 bound = _whole(value)
                 if bound is None:
@@ -79,7 +80,10 @@ def take_rounding(expr: Expr) -> Rounding | None:
                 if step is None:
                     return None
                 zero, at = zero + step, inner
-            case Call(fn="cast", args=(inner,)) if (at.dtype, inner.dtype) == (DType.I32, DType.F32):
+            case Call(fn="cast", args=(inner,)) if (at.dtype, inner.dtype) == (
+                DType.I32,
+                DType.F32,
+            ):
                 at = inner
             case Call(fn="round", args=(inner,)) if inner.dtype is DType.F32:
                 at, rounded = inner, True
