@@ -32,6 +32,7 @@ _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "bm
 _AVX2 = ("avx2", "fma", "bmi2", "f16c")
 _DOTS_AVX512 = (("avx512vnni", "bytes"), ("avx512bw", "pairs"))
 _DOTS_AVX2 = (("avxvnni", "bytes"), ("avx2", "pairs"))
+_BYTE_TABLES = "avx512vbmi"
 ISAS = (
     Isa("avx512", "x86_64", _AVX512, "", "-prefer-256-bit", 64, 32, True, _DOTS_AVX512),
     Isa("avx2", "x86_64", _AVX2, "x86-64-v3", "", 32, 16, True, _DOTS_AVX2),
@@ -57,6 +58,7 @@ class CpuTarget:
         l1, l2, l3: Data cache bytes: a core's, a core's, shared by all.
         dot: The instruction that adds integer products to i32 lanes: "bytes" takes four u8·s8 a
             lane (vpdpbusd), "pairs" two i16·i16 (pmaddwd); "" for neither.
+        byte_tables: One instruction picks bytes out of two registers (vpermi2b).
     """
 
     isa: str
@@ -71,6 +73,7 @@ class CpuTarget:
     l2: int
     l3: int
     dot: str = ""
+    byte_tables: bool = False
 
     def lanes(self, element_bytes: int = 4) -> int:
         """Elements in a vector register."""
@@ -78,7 +81,8 @@ class CpuTarget:
 
     def __str__(self) -> str:
         dot = f"/{self.dot}" if self.dot else ""
-        return f"{self.isa}/{self.cpu}{dot}/{self.threads}"
+        tables = "/tables" if self.byte_tables else ""
+        return f"{self.isa}/{self.cpu}{dot}{tables}/{self.threads}"
 
 
 def host_target(isa: str = "", threads: int = 0) -> CpuTarget:
@@ -112,11 +116,13 @@ def host_target(isa: str = "", threads: int = 0) -> CpuTarget:
         raise BuildError(f"this CPU lacks {missing} that ISA {rows[-1].name!r} needs")
     l1, l2, l3 = _caches()
     need, dot = next((entry for entry in row.dots if entry[0] in features), ("", ""))
+    byte_tables = row.name == "avx512" and _BYTE_TABLES in features
+    extra = f",+{_BYTE_TABLES}" * byte_tables
     return CpuTarget(
         isa=row.name,
         triple=llvm.get_default_triple(),
         cpu=row.cpu or llvm.get_host_cpu_name(),
-        features=_with_feature(row, need),
+        features=_with_feature(row, need) + extra,
         vector_bytes=row.vector_bytes,
         registers=row.registers,
         fma=row.fma,
@@ -125,6 +131,7 @@ def host_target(isa: str = "", threads: int = 0) -> CpuTarget:
         l2=l2,
         l3=l3,
         dot=dot,
+        byte_tables=byte_tables,
     )
 
 

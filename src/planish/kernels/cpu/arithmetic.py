@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from planish.base.dtypes import DType
 from planish.base.errors import CompileError
 from planish.kernels.cpu.narrow import NARROW, shorten, widen
 from planish.kernels.cpu.vector_math import FUNCTIONS, VectorMath
+from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Val, integer, real, vector, zero
 
 _COMPARE = {"eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
@@ -34,6 +37,16 @@ def literal(value: int | float | bool, dtype: DType, lanes: int = 1) -> Val:
     if lanes == 1:
         return Val("i1", str(int(value)), int(value)) if scalar == "i1" else integer(int(value), ty)
     return Val(ty, "<" + ", ".join([f"{scalar} {int(value)}"] * lanes) + ">")
+
+
+_SHUFFLE_BYTES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
+
+
+def worth_table(target: CpuTarget) -> int:
+    """Instructions that a function of one byte must take to be worth a table; 0 if none is."""
+    if target.byte_tables:
+        return 4
+    return 32 if target.isa in ("avx2", "avx512") else 0
 
 
 class Arithmetic:
@@ -101,6 +114,43 @@ class Arithmetic:
         if dtype is DType.BOOL:
             return self.f.cast("zext", value, vector("i8", value.lanes))
         return value
+
+    def lookup(self, number: Val, table: np.ndarray) -> Val:
+        """Bytes of a table of 256, by numbers; for targets on which a table is worth something."""
+        f, width = self.f, self.math.target.vector_bytes
+        base = f.module.constant("i8", [str(byte) for byte in table])
+        if number.lanes == 1:
+            return f.load("i8", f.offset(base, f.cast("zext", number, "i64")))
+        lanes = [n if n < number.lanes else -1 for n in range(width)]
+        wide = number if number.lanes == width else f.shuffle(number, number, lanes)
+        made = self._two_registers(base, wide)
+        if made is None:
+            made = self._sixteen_rows(base, wide)
+        return made if number.lanes == width else f.shuffle(made, made, range(number.lanes))
+
+    def _two_registers(self, base: Val, number: Val) -> Val | None:
+        """A lookup by instructions that read half of the table at once; None without them."""
+        f, ty = self.f, number.ty
+        if not self.math.target.byte_tables:
+            return None
+        quarters = [f.load(ty, f.offset(base, 64 * n), align=64) for n in range(4)]
+        low, high = (
+            f.call("llvm.x86.avx512.vpermi2var.qi.512", ty, [a, number, b])
+            for a, b in (quarters[:2], quarters[2:])
+        )
+        return f.select(f.icmp("slt", number, zero(ty)), high, low)
+
+    def _sixteen_rows(self, base: Val, number: Val) -> Val:
+        """A lookup in rows of 16: `pshufb` gives 0 where bit 7 is set, as in all rows but one."""
+        f, ty, lanes = self.f, number.ty, number.lanes
+        total = zero(ty)
+        for row in range(16):
+            line = f.load("<16 x i8>", f.offset(base, 16 * row), align=16)
+            line = f.shuffle(line, line, [n % 16 for n in range(lanes)])
+            own = f.binary("xor", number, literal(16 * row, DType.U8, lanes))
+            own = f.intrinsic("uadd.sat", ty, [own, literal(0x70, DType.U8, lanes)])
+            total = f.binary("or", total, f.call(_SHUFFLE_BYTES[lanes], ty, [line, own]))
+        return total
 
     def _nonzero(self, value: Val, source: DType) -> Val:
         if source.is_float:

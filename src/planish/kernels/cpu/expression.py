@@ -14,7 +14,7 @@ from planish.base.dtypes import DType
 from planish.base.errors import CompileError
 from planish.base.expr import Call, Const, Expr, Load, Size, Temp, Var, children
 from planish.base.shapes import Dim
-from planish.kernels.cpu.arithmetic import Arithmetic, literal
+from planish.kernels.cpu.arithmetic import Arithmetic, literal, worth_table
 from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.vector_math import VectorMath
 from planish.kernels.loops.linear import Linear, address, linear, never_negative
@@ -124,8 +124,8 @@ class ExprEmitter:
 
     def _settled(self, expr: Expr) -> Expr:
         """The form to emit. Before a float becomes an integer, each step is rounded by itself."""
-        expr = looked_up(expr) if self.target.byte_tables else expr
-        made = requantized(expr, fused=self.target.fma)
+        made = looked_up(expr, worth_table(self.target))
+        made = requantized(made, fused=self.target.fma)
         self.arithmetic.exact = quantizes(made)
         return made
 

@@ -14,6 +14,7 @@ from planish.base.errors import CompileError
 from planish.base.expr import Load, Temp, replace_loads, walk
 from planish.base.nest import COMBINERS
 from planish.base.shapes import product
+from planish.kernels.cpu.arithmetic import worth_table
 from planish.kernels.cpu.expression import Memory, memory_type
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.nest_code import Column, NestCode, columns_of, register_dtype
@@ -88,7 +89,8 @@ def _schedule(w: Workload, c: Config, t: CpuTarget) -> Schedule:
     for loop in nest.outers:
         total *= loop.extent if isinstance(loop.extent, int) else 64
     grain = min(32768, max(2048, total // (8 * max(1, w.threads))))
-    return plan(nest, t.vector_bytes, int(dict(c)["unroll"]), grain)
+    unroll = int(dict(c)["unroll"])
+    return plan(nest, t.vector_bytes, unroll, grain, tables=worth_table(t))
 
 
 def _masks(w: Workload, t: CpuTarget) -> bool:

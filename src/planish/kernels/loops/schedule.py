@@ -8,6 +8,7 @@ from planish.base.dtypes import DType
 from planish.base.expr import Call, Const, Expr, Load, Var, children, walk
 from planish.base.shapes import Dim, ceildiv
 from planish.kernels.loops.linear import linear
+from planish.kernels.loops.lookup import looked_up
 from planish.kernels.loops.normal import ROW, Loop, Normal, Step, merge_outers
 
 # Estimated cycles; only how they compare matters.
@@ -86,9 +87,10 @@ def work(nest: Normal) -> int:
     return sum(passes((*step.maps, *step.reduces)) for step in nest.steps)
 
 
-def lanes_for(nest: Normal, vector_bytes: int) -> int:
+def lanes_for(nest: Normal, vector_bytes: int, tables: int = 0) -> int:
     """Values in a vector: as many as fit, counting 4 bytes a value where sizes are mixed."""
-    sizes = {e.dtype.size for s in nest.steps for e in walk(s.expr) if _is_data(e)}
+    exprs = [looked_up(s.expr, tables) for s in nest.steps]
+    sizes = {e.dtype.size for expr in exprs for e in walk(expr) if _is_data(e)}
     sizes |= {step.dtype.size for step in nest.steps}
     width = 8 if sizes == {8} else min(4, max(sizes))
     return vector_bytes // width
@@ -101,7 +103,7 @@ def _is_data(e: object) -> bool:
     return isinstance(e, Call | Const) and e.dtype is not DType.I64
 
 
-def plan(nest: Normal, vector_bytes: int, unroll: int, grain: int) -> Schedule:
+def plan(nest: Normal, vector_bytes: int, unroll: int, grain: int, *, tables: int = 0) -> Schedule:
     """Choose loops for lanes and units.
 
     Args:
@@ -109,8 +111,9 @@ def plan(nest: Normal, vector_bytes: int, unroll: int, grain: int) -> Schedule:
         vector_bytes: Width of a register.
         unroll: Vectors at a time.
         grain: Values that a unit should compute.
+        tables: Instructions from which on functions of one byte are looked up in tables; 0: never.
     """
-    lanes = lanes_for(nest, vector_bytes)
+    lanes = lanes_for(nest, vector_bytes, tables)
     nest = merge_outers(replace(nest, outers=_by_stride(nest)))
     woven = _woven(nest)
     if woven is not None:
