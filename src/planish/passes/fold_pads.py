@@ -26,7 +26,8 @@ from planish.ops.windows import kernel_of, windows_of
 from planish.passes.match import first_input, ints, known_rank, make, scalar
 from planish.passes.rewrite import Pass
 
-_WINDOWED = frozenset(("Conv", "MaxPool", "AveragePool", "LpPool"))
+_CONVOLUTIONS = ("Conv", "ConvInteger")
+_WINDOWED = frozenset((*_CONVOLUTIONS, "MaxPool", "AveragePool", "LpPool"))
 _LOWEST = -3.4e38
 _NOT_NEGATIVE = frozenset(
     ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs", "Sqrt", "Softplus", "ReduceL2")
@@ -51,7 +52,7 @@ def _explicit(graph: Graph, node: Node) -> Patch | None:
     """Numbers in place of `auto_pad`."""
     if node.attrs.get("auto_pad", "NOTSET") == "NOTSET":
         return None
-    weight = node.input(1) if node.op == "Conv" else None
+    weight = node.input(1) if node.op in _CONVOLUTIONS else None
     spatial = None if weight is None else weight.shape[2:]
     windows = windows_of(
         first_input(node).shape[2:], kernel_of(node.attrs, spatial, node.op), node.attrs
@@ -79,8 +80,8 @@ def _absorbed(graph: Graph, node: Node) -> Patch | None:
     attrs = {**node.attrs, "pads": tuple(a + b for a, b in zip(old, pads, strict=True))}
     value = 0.0 if before.input(2) is None else scalar(before.input(2))
     source = first_input(before)
-    if node.op == "Conv":
-        fits = value == 0
+    if node.op in _CONVOLUTIONS:
+        fits = value == 0 and (node.op == "Conv" or node.input(2) is None)
     elif node.op == "AveragePool":
         fits = value == 0 and (not any(old) or bool(node.attrs.get("count_include_pad", 0)))
         fits = fits and not node.attrs.get("ceil_mode", 0)

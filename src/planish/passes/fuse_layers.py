@@ -3,9 +3,13 @@
     Conv ─ Mul ─ Add ─ Relu ─ Add(skip)       becomes   [Conv + Mul + Add + Relu + Add]
     Mul ─ Add ─ Softmax                       becomes   [Mul + Add + Softmax]
     Sub ─ Pow ─ Div                           becomes   [Sub + Pow + Div]
+    ConvInteger ─ Mul ─┐
+            skip ─ DQ ─┴ Add ─ Q ─ DQ         becomes   [ConvInteger + Mul + DQ + Add + Q] ─ [DQ …
 
 An anchor (a contraction, a reduction or a nest) absorbs the pointwise nodes behind it as its
-epilogue, as long as the group has one result and nothing in it waits for the group's own result. A
+epilogue, as long as the group has one result and nothing in it waits for the group's own result;
+what dequantises or widens another operand of the epilogue comes along. Dequantising ends no group:
+bytes are written, and whoever reads them dequantises. A
 reduction or nest absorbs cheap pointwise producers as its prologue. What is left of the pointwise
 nodes is grouped with its producers.
 
@@ -89,7 +93,8 @@ class _Grouping:
         for wanted in (False, True):
             for node, kind in kinds:
                 if kind is not None and (kind == "loop") == wanted:
-                    layer = Layer(kind, node, [node, *self._epilogue(node, kind)])
+                    nodes = self._with_operands([node, *self._epilogue(node, kind)])
+                    layer = Layer(kind, node, nodes)
                     self._put(layer)
                     loops += [layer] if wanted else []
         for layer in loops:
@@ -160,11 +165,44 @@ class _Grouping:
             last = place
             inside[node.output] = None
             waiting |= set(map(id, self.graph.users(node.output)))
-            if self._exits(inside, [anchor, *region]) == [node.output]:
+            alone = self._exits(inside, [anchor, *region]) == [node.output]
+            if alone and not self._left_to_readers(node):
                 if self._tree_size(node.output, region) > _MAX_TREE:
                     break
                 best = len(region)
         return region[:best]
+
+    def _left_to_readers(self, node: Node) -> bool:
+        """Whether a node dequantises what its readers may as well read as bytes."""
+        if node.op != "DequantizeLinear" or self.graph.is_output(node.output):
+            return False
+        users = self.graph.users(node.output)
+        ops = [op_of(user) for user in users if id(user) not in self.host]
+        return len(ops) == len(users) and not any(op is None or op.anchor for op in ops)
+
+    def _with_operands(self, nodes: list[Node]) -> list[Node]:
+        """An anchor and its epilogue with what dequantises or widens the epilogue's operands."""
+        mine = set(map(id, nodes))
+        found: list[Node] = []
+        for node in nodes[1:]:
+            for value in node.inputs:
+                maker = None if value is None else value.producer
+                if maker is None or id(maker) in mine or not self._free(maker):
+                    continue
+                if self.graph.only_user(maker.output) is not node or not self._widens(maker):
+                    continue
+                found.append(maker)
+        return sorted([*nodes, *found], key=lambda n: self.position[id(n)]) if found else nodes
+
+    def _widens(self, node: Node) -> bool:
+        """Whether a cheap pointwise node reads fewer bytes than it makes."""
+        data = [v for v in node.inputs if v is not None and not v.is_const]
+        if len(data) != 1 or not self._is_pointwise(node) or self._is_costly(node):
+            return False
+        read, made = data[0], node.output
+        if read.shape == made.shape:
+            return read.dtype.bits < made.dtype.bits
+        return read.dtype.bits <= made.dtype.bits
 
     def _exits(self, inside: dict[Value, None], nodes: list[Node]) -> list[Value]:
         mine = set(map(id, nodes))

@@ -42,7 +42,7 @@ def find(graph: Graph) -> Iterator[Patch]:
 
 
 def _key(node: Node) -> tuple[Any, ...] | None:
-    if node.op in RANDOM:
+    if node.op in RANDOM or node.op == "DequantizeLinear":
         return None
     attrs = []
     for name, value in sorted(node.attrs.items()):

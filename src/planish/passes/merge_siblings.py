@@ -130,7 +130,7 @@ def _unfit(graph: Graph, layer: Layer) -> str:
     weight, bias = node.input(1), node.input(2)
     if weight is None or not weight.is_const or (bias is not None and not bias.is_const):
         return "its weights are no constants"
-    if node.output.dtype is not DType.F32:
+    if node.output.dtype is not DType.F32 and weight.dtype is not DType.I8:
         return f"it computes in {node.output.dtype}"
     if int(node.attrs.get("group", 1)) != 1:
         return "it has groups"

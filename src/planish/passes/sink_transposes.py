@@ -229,7 +229,7 @@ def _is_product(graph: Graph, value: Value) -> bool:
     """Whether a value is a matrix product with pointwise nodes behind it."""
     for _ in range(_DEPTH):
         node = value.producer
-        if node is None or node.op == "MatMul":
+        if node is None or node.op in ("MatMul", "MatMulInteger"):
             return node is not None
         data = [v for v in node.inputs if v is not None and not v.is_const]
         if len(data) != 1 or not is_pointwise(node):

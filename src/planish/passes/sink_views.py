@@ -140,8 +140,8 @@ def _keeps_rows(node: Node) -> bool:
     others = [v for v in node.inputs[1:] if v is not None]
     if rank < 2 or any(v is not None for v in node.outputs[1:]):
         return False
-    if node.op == "MatMul":
-        return others[0].is_const and len(others[0].shape) == 2
+    if node.op in ("MatMul", "MatMulInteger"):
+        return len(others) == 1 and others[0].is_const and len(others[0].shape) == 2
     if node.op not in _LAST_AXIS or any(len(v.shape) > 1 for v in others):
         return False
     return int(node.attrs.get("axis", -1)) in (-1, rank - 1)

@@ -29,6 +29,7 @@ from planish.passes import (
     move_quants,
     remove_dead,
     remove_noops,
+    repeat_dequants,
     retype_signed,
     simplify_concats,
     sink_transposes,
@@ -90,5 +91,6 @@ INTEGER_PASSES: tuple[Pass, ...] = (
     *_SINKING,
     *_NOOPS,
     merge_duplicates.PASS,
+    repeat_dequants.PASS,
     remove_dead.PASS,
 )
