@@ -11,7 +11,6 @@ from typing import Any
 
 from planish.base.errors import BuildError
 from planish.graph.graph import Graph
-from planish.graph.infer import infer_types
 from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.pipeline.data import Data, inputs_of, open_data
 from planish.pipeline.observe import calibrate
@@ -20,6 +19,7 @@ from planish.pipeline.preprocess import Preprocess
 from planish.pipeline.samples import Samples
 from planish.plan import Profile
 from planish.quantize.apply import apply_biases, graph_digest, scales_of
+from planish.quantize.equalise import equalise
 from planish.quantize.insert import insert_pairs
 from planish.quantize.placement import Placement, Precision, place
 from planish.quantize.record import Calibration, is_calibration, read_calibration
@@ -136,7 +136,8 @@ class Quantiser:
     def prepare(self, graph: Graph) -> Placement:
         """Equalise, and decide what is stored in 8 bits."""
         self.digest = graph_digest(graph)
-        infer_types(graph)
+        if self.settings.equalise:
+            equalise(graph)
         layers = fuse_layers(graph, native_reason, lambda kind, node: True)
         self.placement = place(graph, layers, self.settings)
         self.precisions = self.placement.precisions
