@@ -23,6 +23,7 @@ from planish.graph.infer import results_of, settle
 from planish.importer.adapt_table import ADAPTERS
 from planish.importer.adapters import Draft
 from planish.importer.attributes import constant_data, read_attribute
+from planish.importer.contrib import contrib_function
 from planish.importer.order import node_name, sorted_nodes
 from planish.importer.read import read_model, read_sparse, read_tensor
 from planish.importer.schemas import (
@@ -213,6 +214,8 @@ class _Reader:
         if function is not None:
             self._inline(function, proto, inputs, local, scope)
             return
+        if self._contrib(proto, inputs, local, label, scope):
+            return
         version = scope.opsets.get(domain)
         if version is None:
             self.problems.append(f"{label}: the model imports no opset of domain {domain!r}")
@@ -259,6 +262,19 @@ class _Reader:
             scope.known[target] = made
             outputs.append(made)
         self._add(draft.op, draft.inputs, outputs, draft.attrs, local, scope, label)
+
+    def _contrib(
+        self, proto: NodeProto, inputs: list[Value | None], local: str, label: str, scope: _Scope
+    ) -> bool:
+        """Put what an operator of onnxruntime's own domain computes in its place."""
+        try:
+            function = contrib_function(proto.domain, _resolved(proto, scope.given))
+        except ModelError as error:
+            self.problems.append(f"{label}: {error.message}")
+            return True
+        if function is not None:
+            self._inline(function, proto, inputs, local, scope)
+        return function is not None
 
     def _draft(
         self, op: str, inputs: list[Value | None], attrs: dict[str, Any], local: str,
