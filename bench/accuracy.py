@@ -33,7 +33,7 @@ from accuracy_variants import (
     Setup,
     scored,
 )
-from datasets import DATA, DATASETS
+from zoo_data import DATA, DATASETS
 
 TOLERANCE = 0.3  # points of top-1 that FP32 may lie off the known figure
 DROP_LIMIT = 0.3  # points of top-1 that the defaults may lose

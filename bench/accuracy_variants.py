@@ -15,7 +15,7 @@ import numpy as np
 
 import zoo
 import zoo_quantised
-from datasets import DATASETS
+from zoo_data import DATASETS
 
 Scorer = Callable[[np.ndarray], np.ndarray]  # input without its batch dim -> scores, flat
 OBSERVERS = ("max", "percentile", "mse", "entropy", "auto")

@@ -28,8 +28,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, version_converter
 
-import datasets
 import zoo
+import zoo_data
 
 RECIPE_VERSION = 1  # raise it when the recipe changes: the cached files are made anew
 RANDOM_CALIBRATION = 8  # inputs, where there is no real data
@@ -205,14 +205,14 @@ def calibration_feeds(model: zoo.ZooModel, limit: int | None = None) -> Iterator
     Raises:
         FileNotFoundError: A trained network, and no ../shared/data.
     """
-    if model.name not in datasets.DATASETS:
+    if model.name not in zoo_data.DATASETS:
         for seed in range(limit or RANDOM_CALIBRATION):
             yield zoo.random_inputs(model, 1, seed=1000 + seed)
         return
-    if not datasets.DATA.is_dir():
-        raise FileNotFoundError(f"{datasets.DATA}: the data to calibrate {model.name} on")
+    if not zoo_data.DATA.is_dir():
+        raise FileNotFoundError(f"{zoo_data.DATA}: the data to calibrate {model.name} on")
     (feed,) = model.inputs
-    for count, (sample, _) in enumerate(datasets.DATASETS[model.name].calibration()):
+    for count, (sample, _) in enumerate(zoo_data.DATASETS[model.name].calibration()):
         if count == limit:
             return
         yield {feed: np.ascontiguousarray(sample[None])}
@@ -224,10 +224,10 @@ def check_feeds(model: zoo.ZooModel, batch: int, count: int) -> list[dict[str, n
     Real ones where there are some: noise saturates a network that was calibrated on pictures.
     """
     name = model.name.removesuffix(".qdq").removesuffix(".qdq_tensor")
-    if name not in datasets.DATASETS or not datasets.DATA.is_dir():
+    if name not in zoo_data.DATASETS or not zoo_data.DATA.is_dir():
         return [zoo.random_inputs(model, batch, seed) for seed in range(1, count + 1)]
     (feed,) = model.inputs
-    chunks = datasets.batches(datasets.DATASETS[name].held_out(), batch)
+    chunks = zoo_data.batches(zoo_data.DATASETS[name].held_out(), batch)
     return [{feed: samples} for samples, _ in itertools.islice(chunks, count)]
 
 
