@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import byte_shapes
 import contraction_shapes
 import specialised_shapes
 from nests import ENVS, NESTS
@@ -17,9 +18,13 @@ from planish.kernels.workload import Workload
 
 WORKLOADS: dict[str, Mapping[str, Workload]] = {
     "nest": NESTS,
-    "conv": {**contraction_shapes.CONVS, **specialised_shapes.CONVS},
+    "conv": {**contraction_shapes.CONVS, **specialised_shapes.CONVS, **byte_shapes.BYTE_CONVS},
     "conv_transpose": specialised_shapes.TRANSPOSED,
-    "matmul": {**contraction_shapes.MATMULS, **specialised_shapes.MATMULS},
+    "matmul": {
+        **contraction_shapes.MATMULS,
+        **specialised_shapes.MATMULS,
+        **byte_shapes.BYTE_MATMULS,
+    },
     "attention": specialised_shapes.ATTENTIONS,
 }
 _SIZES = {**specialised_shapes.SIZES, **contraction_shapes.SIZES}

@@ -59,4 +59,4 @@ def _problem(w: Workload, t: CpuTarget) -> Contraction:
     return conv_contraction(w, integer_product(w.inputs[0].dtype, t))
 
 
-KERNEL = Kernel(NAME, "conv", refuse, configs, emit, pack, cost, tolerance=0.0)
+KERNEL = Kernel(NAME, "conv", refuse, configs, emit, pack, cost)

@@ -62,4 +62,4 @@ def _problem(w: Workload, t: CpuTarget) -> Contraction:
     return matmul_contraction(w, integer_product(w.inputs[0].dtype, t))
 
 
-KERNEL = Kernel(NAME, "matmul", refuse, configs, emit, pack, cost, tolerance=0.0)
+KERNEL = Kernel(NAME, "matmul", refuse, configs, emit, pack, cost)
