@@ -15,6 +15,7 @@ from planish.kernels.cpu.nest import KERNEL
 from planish.kernels.kernel import Config
 from planish.kernels.loops.clamp import clamp_reduction
 from planish.kernels.loops.linear import linear, never_negative
+from planish.kernels.loops.moves import moved_as_bits
 from planish.kernels.loops.normal import ROW, normalise
 from planish.kernels.loops.schedule import Schedule, plan
 from planish.kernels.reference import run_reference
@@ -239,3 +240,17 @@ def test_sums_of_bytes_are_whole() -> None:
         assert step.dtype is dtype
     assert normalise(global_average(8, 40)).steps[0].dtype is DType.I32
     assert normalise(softmax(3, 50)).steps[2].dtype is F32
+
+
+@pytest.mark.parametrize("dtype", [DType.F16, DType.BF16], ids=str)
+def test_copies_of_short_floats_keep_every_bit(dtype: DType) -> None:
+    """Also the payloads of NaN, which conversions would change; literals are converted."""
+    w = pointwise(f"(select (lt m0 20) (load:{dtype} 0 o0 m0) 0x1.8p+0:{dtype})",
+                  tensor(9, 20, dtype=dtype), output=tensor(9, 33, dtype=dtype))  # fmt: skip
+    bits = np.random.default_rng(0).integers(0, 1 << 16, (9, 20)).astype(np.uint16)
+    for target in targets():
+        (got,) = run(w, [bits.view(dtype.numpy)], target)
+        np.testing.assert_array_equal(got[:, :20].view(np.uint16), bits)
+        assert (got[:, 20:].astype(np.float32) == 1.5).all()
+    computed = pointwise(f"(neg (load:{dtype} 0 m0))", tensor(9, dtype=dtype))
+    assert moved_as_bits(computed) is computed

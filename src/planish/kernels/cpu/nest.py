@@ -21,6 +21,7 @@ from planish.kernels.cpu.nest_code import Column, NestCode, columns_of, register
 from planish.kernels.cpu.nest_loops import Group, Sweep, sweep
 from planish.kernels.cpu.transpose import transpose, weave
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
+from planish.kernels.loops.moves import moved_as_bits
 from planish.kernels.loops.normal import ROW, Loop, dims_of, endless_row, normalise
 from planish.kernels.loops.schedule import Schedule, plan, tiled_loads, work
 from planish.kernels.workload import Workload
@@ -47,6 +48,7 @@ def refuse(w: Workload, t: CpuTarget) -> str | None:
 
 def configs(w: Workload, t: CpuTarget) -> Iterator[Config]:
     """How many vectors are computed at a time: few for long expressions."""
+    w = moved_as_bits(w)
     assert w.nest is not None
     size = max(sum(_weight(e) for e in walk(stage.expr)) for stage in w.nest.stages)
     order = (4, 2, 1) if size <= 120 else (2, 1) if size <= 250 else (1, 2)
@@ -68,9 +70,10 @@ def _weight(e: object) -> int:
 
 def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
     """The module of one nest."""
+    symbol, w = symbol_for("nest", w, c, t), moved_as_bits(w)
     schedule = _schedule(w, c, t)
     module = Module()
-    frame = Frame(module, symbol := symbol_for("nest", w, c, t), w)
+    frame = Frame(module, symbol, w)
     frame.prepare(dims_of(schedule.nest))
     memory, private = _memory(w, schedule, frame)
     masks = _masks(w, t)
