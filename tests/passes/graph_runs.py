@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from planish.base.dtypes import DType
 from planish.base.shapes import evaluate, symbols_of
 from planish.graph.graph import Graph
 from planish.graph.reference import interpret
@@ -18,7 +19,7 @@ def symbol_sizes(graph: Graph) -> dict[str, int]:
 
 
 def random_feeds(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
-    """Seeded inputs: normal floats, integers 0 and 1, truth values."""
+    """Seeded inputs: normal floats, bytes, other integers 0 and 1, truth values."""
     rng = np.random.default_rng(seed)
     sizes = symbol_sizes(graph)
     feeds = {}
@@ -26,6 +27,9 @@ def random_feeds(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
         shape = tuple(evaluate(dim, sizes) for dim in value.shape)
         if value.dtype.is_float:
             data = rng.standard_normal(shape)
+        elif value.dtype in (DType.U8, DType.I8):
+            limits = np.iinfo(value.dtype.numpy)
+            data = rng.integers(limits.min, limits.max + 1, shape)
         else:
             data = rng.integers(0, 2, shape)
         feeds[value.name] = data.astype(value.dtype.numpy)

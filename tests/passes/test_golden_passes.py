@@ -2,7 +2,7 @@
 
 A file of tests/passes/golden/<pass>/ holds the graph before, a line of dashes, and what the pass
 makes of it: the graph, then a line for each rewrite. `pytest --update-golden` writes that half. The
-files of golden/all/ are for all passes in order.
+files of golden/all/ are for all passes in order, those of golden/integers/ for the passes to integers.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from planish.graph.parse import parse_graph
 from planish.graph.text import print_graph
 from planish.graph.verify import verify
 from planish.passes.rewrite import Pass, PassRun
-from planish.passes.table import PASSES
+from planish.passes.table import INTEGER_PASSES, PASSES
 
 GOLDEN = Path(__file__).parent / "golden"
 LINE = "-" * 40 + "\n"
-WORKS = {work.name: work for work in PASSES}
-FILES = sorted(path for name in (*WORKS, "all") for path in (GOLDEN / name).glob("*.txt"))
+WORKS = {work.name: work for work in (*PASSES, *INTEGER_PASSES)}
+GROUPS = {"all": PASSES, "integers": INTEGER_PASSES}
+FILES = sorted(path for name in (*WORKS, *GROUPS) for path in (GOLDEN / name).glob("*.txt"))
 IDS = [f"{path.parent.name}/{path.stem}" for path in FILES]
 
 
 def works_of(path: Path) -> tuple[Pass, ...]:
     name = path.parent.name
-    return PASSES if name == "all" else (WORKS[name],)
+    return GROUPS.get(name) or (WORKS[name],)
 
 
 def before_of(path: Path) -> str:
