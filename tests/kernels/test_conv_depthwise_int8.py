@@ -230,8 +230,8 @@ def test_instructions() -> None:
     for target in TARGETS.values():
         config = next(iter(KERNEL.configs(w, target)))
         text = assembly(KERNEL.emit(w, config, target).text, target)
-        expected = {"bytes": "vpdpbusd", "pairs": "pmaddwd", "": ""}[target.dot]
-        assert expected in text
+        expected = {"bytes": ("vpdpbusd",), "pairs": ("pmaddwd", "vpdpwssd"), "": ("",)}
+        assert any(name in text for name in expected[target.dot])
         assert "pmaddubsw" not in text
         assert KERNEL.emit(w, config, target) == KERNEL.emit(w, config, target)
 
