@@ -2,7 +2,7 @@
 
 A file of tests/passes/golden/<pass>/ holds the graph before, a line of dashes, and what the pass
 makes of it: the graph, then a line for each rewrite. `pytest --update-golden` writes that half. The
-files of golden/all/ are for all passes in order, those of golden/integers/ for the passes to integers.
+files of golden/all/ and golden/integers/ are for all passes of a table in order.
 """
 
 from __future__ import annotations

@@ -37,10 +37,9 @@ def _repeated(graph: Graph, node: Node, user: Node) -> Patch:
         for v in user.outputs
     ]
     made = Node(user.op, inputs, outputs, user.attrs, name=user.name, origin=user.origin)
-    pairs = tuple(
-        (old, new) for old, new in zip(user.outputs, outputs, strict=True) if old and new
-    )
-    return Patch(f"{user.name} dequantises by itself what {node.name} gave it", (user,), (copy, made), pairs)
+    pairs = tuple((old, new) for old, new in zip(user.outputs, outputs, strict=True) if old and new)
+    note = f"{user.name} dequantises by itself what {node.name} gave it"
+    return Patch(note, (user,), (copy, made), pairs)
 
 
 PASS = Pass("repeat_dequants", "quantising moved", find)
