@@ -1,8 +1,8 @@
-"""Lets the tests of this room import the modules beside those of `lower`."""
+"""Lets the tests of this room import the modules beside them and those of `lower`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "lower"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "lower")]

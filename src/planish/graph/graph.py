@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim, Shape
+from planish.base.shapes import Dim, Shape, symbols_of
+from planish.ops.op import is_unknown
 
 Attrs = dict[str, Any]  # int, float, str, tuples of them, numpy arrays, Graph for bodies
 
@@ -95,6 +96,20 @@ class Value:
 def constant(name: str, data: np.ndarray) -> Value:
     """A constant value with the type of its array."""
     return Value(name, TensorType(DType.from_numpy(data.dtype), tuple(data.shape)), data)
+
+
+def told_sizes(node: Node) -> set[str]:
+    """The data-dependent sizes that running a node tells: its results have them, no operand has."""
+    told = {name for value in node.outputs for name in unknown_sizes(value)}
+    return told - {name for value in node.inputs for name in unknown_sizes(value)} if told else told
+
+
+def unknown_sizes(value: Value | None) -> list[str]:
+    """The data-dependent sizes in a value's shape and contents."""
+    if value is None:
+        return []
+    dims = (*(value.type.shape or ()), *(value.dims or ()))
+    return [name for dim in dims for name in symbols_of(dim) if is_unknown(name)]
 
 
 def known_sizes(name: str, dims: Sequence[Dim], like: TensorType | None = None) -> Value:
@@ -326,6 +341,8 @@ class Graph:
             made = [value for value in maker.outputs if value is not None]
             if any(self._users.get(value) or self.is_output(value) for value in made):
                 continue
+            if told_sizes(maker):
+                continue  # a pass that knows all types may remove it
             self._disconnect(maker)
             del self._place[maker]
             dropped.append(maker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -10,11 +11,12 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError, PlanishError
 from planish.base.expr import Const, Expr, Var, index, loads_of
-from planish.base.shapes import Sym, symbols_of
-from planish.graph.graph import Graph, Node, TensorType, Value
+from planish.base.shapes import Shape, Sym, symbols_of
+from planish.graph.graph import Graph, Node, TensorType, Value, unknown_sizes
 from planish.ops.op import Arg, Fact, Op, Result, is_unknown, name_unknowns
 from planish.ops.table import OPS
 
+MOST_ELEMENTS = 1 << 40  # of a tensor
 _SMALL = 64  # elements of an integer tensor that may stand for sizes
 
 
@@ -121,14 +123,36 @@ def results_of(node: Node) -> list[Result]:
     results = name_unknowns(op.infer(args_of(node), node.attrs), first)
     if results and len(results) < len(node.outputs):
         raise ModelError(f"{node.op} gives {len(results)} outputs here, not {len(node.outputs)}")
+    for result in results:
+        _check_size(result.shape or ())
     return results
 
 
+def _check_size(shape: Shape) -> None:
+    """Refuse what no memory holds, before anything counts to it."""
+    static = [dim for dim in shape if isinstance(dim, int)]
+    if min(static, default=0) < 0 or math.prod(static) > MOST_ELEMENTS:
+        raise ModelError(
+            f"a result of shape {list(shape)}, expected sizes from 0 and {MOST_ELEMENTS} elements "
+            "at most"
+        )
+
+
 def facts_of(graph: Graph) -> tuple[Fact, ...]:
-    """What must hold between sizes for the graph's results to be right, each fact once."""
-    return tuple(
-        dict.fromkeys(f for node in graph.nodes for r in results_of(node) for f in r.facts)
-    )
+    """What must hold between sizes for the graph's results to be right, each fact once.
+
+    So must the sizes that the model states where only data tell them.
+    """
+    facts: dict[Fact, None] = {}
+    told = {name for node in graph.nodes for v in node.outputs for name in unknown_sizes(v)}
+    for node in graph.nodes:
+        for value, result in zip(node.outputs, results_of(node), strict=False):
+            facts |= dict.fromkeys(result.facts)
+            stated_shape = None if value is None else value.type.shape
+            for dim, stated in zip(result.shape or (), stated_shape or (), strict=False):
+                if isinstance(dim, Sym) and isinstance(stated, int) and symbols_of(dim) <= told:
+                    facts[Fact("equal", dim, stated)] = None  # the model says so
+    return tuple(facts)
 
 
 def element_of(node: Node, output: int, at: tuple[Expr, ...]) -> Expr:

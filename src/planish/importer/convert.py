@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto
 
+from planish.base.defects import defects_named
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError, PlanishError, UnsupportedError
 from planish.graph.graph import Graph, Node, TensorType, Value
@@ -51,7 +52,8 @@ def import_model(model: str | Path | bytes | ModelProto) -> Graph:
         UnsupportedError: The model is well formed, but has operators that nothing here can run;
             names all of them.
     """
-    graph, problems, unsupported = read_graph(model)
+    with defects_named("the importer"):
+        graph, problems, unsupported = read_graph(model)
     if problems:
         raise ModelError("the model cannot be imported:", problems)
     if unsupported:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 from onnx import ModelProto, TensorProto, TypeProto, helper
 
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, symbol
 from planish.graph.graph import TensorType, Value
+from planish.graph.infer import MOST_ELEMENTS
 
 UNTYPED = TensorType(DType.OBJECT, None)  # no tensor, or nothing tells its type
 _SMALL = 4096  # bytes of a stored tensor that may hold sizes
@@ -32,10 +35,14 @@ def type_of(proto: TypeProto, name: str) -> TensorType:
         return TensorType(dtype, None)
     dims: list[Dim] = []
     for number, dim in enumerate(tensor.shape.dim):
+        if dim.dim_value > MOST_ELEMENTS:
+            raise ValueError(f"size {dim.dim_value}, expected {MOST_ELEMENTS} at most")
         if dim.HasField("dim_value") and dim.dim_value >= 0:
             dims.append(int(dim.dim_value))
         else:  # exporters write -1, too, where a size is not known
             dims.append(symbol(dim.dim_param or f"{name}_dim{number}"))
+    if math.prod(dim for dim in dims if isinstance(dim, int)) > MOST_ELEMENTS:
+        raise ValueError(f"shape {dims}, expected {MOST_ELEMENTS} elements at most")
     return TensorType(dtype, tuple(dims))
 
 

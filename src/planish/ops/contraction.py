@@ -188,7 +188,10 @@ def _infer_conv_transpose(args: Args, attrs: Attrs) -> list[Result]:
     if len(x.shape) != len(w.shape):
         raise ModelError(f"input {text(x.shape)} and weight {text(w.shape)} differ in rank")
     facts = equal(x.shape[1], w.shape[0], f"weight {text(w.shape)} over {text(x.shape)}")
-    channels = w.shape[1] * int_attr(attrs, "group", 1)
+    group = int_attr(attrs, "group", 1)
+    if group < 1 or (isinstance(w.shape[0], int) and w.shape[0] % group):
+        raise ModelError(f"weight {text(w.shape)} does not divide into {group} groups")
+    channels = w.shape[1] * group
     shape = (x.shape[0], channels, *transpose_spread(args, attrs).out)
     _check_bias(args, shape)
     return [Result(dtype, shape, facts=facts)]

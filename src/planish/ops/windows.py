@@ -12,6 +12,7 @@ from planish.ops.op import Attrs
 from planish.ops.scalar import Index, add, ge, lt, mul, size, sub
 from planish.ops.sizes import size_max, size_min
 
+_LARGEST = 1 << 30  # step of a window
 AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
@@ -113,11 +114,11 @@ def per_axis(attrs: Attrs, name: str, count: int) -> tuple[int, ...]:
     """One positive number a spatial axis; 1 where the attribute is left out.
 
     Raises:
-        ModelError: Their number is wrong, or one is below 1.
+        ModelError: Their number is wrong, or one is below 1 or absurd.
     """
     values = ints_attr(attrs, name) or (1,) * count
-    if len(values) != count or min(values, default=1) < 1:
-        raise ModelError(f"{name} is {values}, expected {count} positive numbers")
+    if len(values) != count or any(not 1 <= value <= _LARGEST for value in values):
+        raise ModelError(f"{name} is {values}, expected {count} numbers from 1 to {_LARGEST}")
     return values
 
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planish.base.shapes import symbols_of
-from planish.graph.graph import Graph, Node, Patch, Value
-from planish.ops.op import is_unknown
+from planish.graph.graph import Graph, Node, Patch, told_sizes, unknown_sizes
 from planish.passes.rewrite import Pass
 
 
@@ -31,20 +29,9 @@ def find(graph: Graph) -> Iterator[Patch]:
 
 def _tells_size(graph: Graph, node: Node) -> bool:
     """Whether sizes that only the node's results tell are part of other values' types."""
-    told = {name for v in node.outputs for name in _unknowns(v)}
-    told -= {name for v in node.inputs for name in _unknowns(v)}
-    if not told:
-        return False
+    told = told_sizes(node)
     others = (v for v in graph.values() if v.producer is not node)
-    return any(not told.isdisjoint(_unknowns(v)) for v in others)
-
-
-def _unknowns(value: Value | None) -> list[str]:
-    """The data-dependent sizes in a value's type and contents."""
-    if value is None:
-        return []
-    dims = (*(value.type.shape or ()), *(value.dims or ()))
-    return [name for dim in dims for name in symbols_of(dim) if is_unknown(name)]
+    return bool(told) and any(not told.isdisjoint(unknown_sizes(v)) for v in others)
 
 
 PASS = Pass("remove_dead", "dead layers removed", find)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from planish.base.defects import defects_named
 from planish.base.errors import VerifyError
 from planish.graph.graph import Graph, Patch
 from planish.graph.infer import infer_from, infer_types
@@ -77,6 +78,10 @@ class PassRun:
         infer_from(self.graph, dict.fromkeys((*makers, *users)))
 
     def _sweep(self, work: Pass) -> int:
+        with defects_named(f"pass {work.name}"):
+            return self._rewrites(work)
+
+    def _rewrites(self, work: Pass) -> int:
         made = 0
         for patch in work.find(self.graph):
             if self.limit is not None and self.total >= self.limit:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from planish.base import knobs
+from planish.base.defects import defects_named
 from planish.base.dtypes import DType
-from planish.base.errors import BuildError, CompileError, ShapeError
+from planish.base.errors import BuildError, CompileError, PlanFileError, ShapeError, VerifyError
 from planish.base.shapes import evaluate
 from planish.graph.graph import Graph
 from planish.kernels.workload import Workload
@@ -20,7 +21,7 @@ from planish.lower.assemble import Assembler, Chosen, likely
 from planish.lower.lowering import Lowered
 from planish.pipeline.dumps import Dumps
 from planish.pipeline.options import Options, Progress
-from planish.plan import NativeStep, Plan, Profile, TensorInfo
+from planish.plan import NativeStep, Plan, Profile, TensorInfo, check_plan
 from planish.runtime import Engine
 from planish.targets.cpu import CpuTarget, usable_cores
 from planish.targets.driver import driver_object
@@ -51,13 +52,37 @@ def tuned_plan(
     with CompilePool(usable_cores()) as pool:
         trial = Trial(lowered, target, assembler, options, pool, progress)
         races = trial.race(cache)
-        plan = trial.plan({w: race.winner() for w, race in races.items()}, races)
+        with defects_named("putting the plan together"):
+            plan = trial.plan({w: race.winner() for w, race in races.items()}, races)
+    _verify(plan)
     dumps.source(trial.sources(plan), target)
     if options.level > 0:
         cache.save()
     return plan
 
 
+def _verify(plan: Plan) -> None:
+    """Hold the plan against its own rules before anyone gets it.
+
+    Raises:
+        BuildError: No machine has the memory that it needs.
+        VerifyError: It breaks one.
+    """
+    if plan.arena > _MOST_BYTES:
+        raise BuildError(
+            f"the plan needs {plan.arena} bytes for activations, expected {_MOST_BYTES} at most",
+            hint="give a profile with smaller largest sizes",
+        )
+    try:
+        check_plan(plan)
+    except PlanFileError as error:
+        raise VerifyError(
+            f"the plan is not sound: {error.message}",
+            hint="a defect of planish, please report it with the model",
+        ) from error
+
+
+_MOST_BYTES = 1 << 46  # of activations
 _FEW = 20  # tactics
 
 
@@ -84,7 +109,8 @@ class Trial:
         self.found: dict[Workload, Candidates] = {}
         for step in lowered.steps:
             if step.workload is not None and step.workload not in self.found:
-                self.found[step.workload] = candidates(step.workload, target, options.level)
+                with defects_named(f"kernels for layer {step.name!r}"):
+                    self.found[step.workload] = candidates(step.workload, target, options.level)
         self._compiled: dict[tuple[Workload, str], Compiled] = {}
 
     def race(self, cache: TimingCache) -> dict[Workload, Race]:
