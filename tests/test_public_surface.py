@@ -8,8 +8,9 @@ import planish
 
 PUBLIC = ["Context", "Engine", "Plan", "PlanishError", "__version__", "build", "load"]
 BUILD = [
-    "model", "precision", "threads", "profiles", "level", "timing_cache", "isa", "time_budget",
-    "pins", "optimised", "progress",
+    "model", "precision", "calibration", "preprocess", "observer", "layer_precisions",
+    "quantization", "calibration_cache", "max_accuracy_drop", "labels", "threads", "profiles",
+    "level", "timing_cache", "isa", "time_budget", "pins", "optimised", "progress",
 ]  # fmt: skip
 
 

@@ -23,14 +23,17 @@ from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.passes.merge_siblings import merge_siblings
 from planish.passes.rewrite import Pass, PassRun
 from planish.passes.table import INTEGER_PASSES, PASSES
+from planish.pipeline.candidates import Candidates, LabelsOrMetric, make_goal
 from planish.pipeline.checks import PassChecks
+from planish.pipeline.conversions import note_conversions
 from planish.pipeline.data import Data
 from planish.pipeline.dumps import Dumps, from_knobs
 from planish.pipeline.options import Progress, make_options, silent
 from planish.pipeline.plain import PLAIN_PASSES, single_layers
+from planish.pipeline.precision import choose_precisions
 from planish.pipeline.preprocess import Preprocess
 from planish.pipeline.provenance import with_provenance
-from planish.pipeline.quantiser import make_quantiser
+from planish.pipeline.quantiser import Quantiser, make_quantiser
 from planish.pipeline.trial import tuned_plan
 from planish.plan import Plan, Profile
 from planish.quantize.record import Calibration
@@ -64,6 +67,9 @@ def build(
     observer: str | Mapping[str, str] = "auto",
     layer_precisions: Mapping[str, str] | None = None,
     quantization: Settings | None = None,
+    calibration_cache: str | os.PathLike[str] | None = None,
+    max_accuracy_drop: float | None = None,
+    labels: LabelsOrMetric = None,
     threads: int | None = None,
     profiles: str | Mapping[str, object] | Sequence[object] | None = None,
     level: int = 3,
@@ -88,6 +94,12 @@ def build(
         layer_precisions: Pattern of layer names -> "fp32" or "int8".
         quantization: All settings of int8 at once, from `quantize.settings.make_settings`, in place
             of `observer` and `layer_precisions`.
+        calibration_cache: File to read the calibration from, or to write it to where there is none.
+        max_accuracy_drop: How much worse int8 may be than fp32, in points of top-1 or of the metric
+            of `labels`; without these in percent of noise in the outputs. Layers go back to fp32
+            until it holds.
+        labels: Right classes of the samples of `calibration`: a file, classes in order or by name,
+            `labels.Labels`; or a metric: a function of a function that runs the network.
         threads: Workers that share each layer; None: every core the process may use.
         profiles: Ranges of the symbolic dims, as `profiles.make_profiles` reads them.
         level: 0 (no timing, a plan in seconds) to 5 (every tactic timed).
@@ -104,22 +116,40 @@ def build(
     """
     options = make_options(precision, threads, level, isa, time_budget, pins, optimised)
     target = host_target(options.isa, options.threads)
-    dumps = from_knobs()
-    graph = read_graph(model)
-    ranges = fix_dims(graph, make_profiles(graph, profiles))
+    all_dumps = [from_knobs()]  # of the first plan that is made
+
+    def read() -> tuple[Graph, list[Profile]]:
+        graph = read_graph(model)
+        return graph, list(fix_dims(graph, make_profiles(graph, profiles)))
+
+    def make(quantiser: Quantiser | None) -> Plan:
+        dumps = all_dumps.pop() if all_dumps else Dumps(None, 0)
+        graph, ranges = read()
+        table = PASSES if optimised else PLAIN_PASSES
+        made = optimise(graph, dumps, table, opt_dims(ranges), quantiser)
+        lowered = lower(made, target, ranges)
+        note_conversions(made.layers, lowered)
+        dumps.lowered(lowered)
+        plan = tuned_plan(graph, lowered, target, ranges, options, timing_cache, progress, dumps)
+        plan.stages = tuple(made.stages)
+        dumps.plan(plan, lowered)
+        return with_provenance(plan, options, model, quantiser)
+
+    def simplify(hook: Callable[[Graph], None]) -> None:
+        graph, ranges = read()
+        optimise(graph, None, PASSES, opt_dims(ranges), hook)
+
+    graph, ranges = read()
     settings = quantization or make_settings(observer, layer_precisions)
     quantiser = make_quantiser(
         options, graph, settings, calibration, preprocess, target, ranges, progress
     )
-    made = optimise(
-        graph, dumps, PASSES if optimised else PLAIN_PASSES, opt_dims(ranges), quantiser
-    )
-    lowered = lower(made, target, ranges)
-    dumps.lowered(lowered)
-    plan = tuned_plan(graph, lowered, target, ranges, options, timing_cache, progress, dumps)
-    plan.stages = tuple(made.stages)
-    dumps.plan(plan, lowered)
-    return with_provenance(plan, options, model, quantiser)
+    goal = make_goal(max_accuracy_drop, labels, None if quantiser is None else quantiser.samples)
+    if quantiser is None or not optimised:
+        return make(quantiser)
+    cache = None if calibration_cache is None else Path(calibration_cache)
+    plans = Candidates(make, simplify, quantiser, level, progress, cache)
+    return choose_precisions(plans, goal.bound, goal.scorer, quantiser.samples, progress).plan
 
 
 def read_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:

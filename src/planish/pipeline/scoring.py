@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from planish.pipeline.samples import Arrays, Feed, Samples, feed_digest
 
 Run = Callable[[Arrays], Mapping[str, np.ndarray]]
 Metric = Callable[[Run], float]
+_MOST_KEPT = 1 << 29  # bytes of samples that stay in memory between two scorings
 
 
 class Scorer(Protocol):
@@ -58,16 +59,33 @@ class TopOne:
     reference: Run
     unit: str = "points of top-1"
     _best: float | None = None
+    _kept: list[Feed] | None = None
 
     def score(self, run: Run) -> float:
         """Percent of the samples that are right."""
         right = count = 0
-        for feed in self.samples.feeds():
+        for feed in self._feeds():
             rows = top_classes(run(feed.arrays), len(feed.keys))
             for key, found in zip(feed.keys, rows, strict=True):
                 right += found == self.labels.index(key)
                 count += 1
         return 100.0 * right / count
+
+    def _feeds(self) -> Iterator[Feed]:
+        """The samples; kept from the first time on, where they are few."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Feed] | None = []
+        size = 0
+        for feed in self.samples.feeds():
+            size += sum(array.nbytes for array in feed.arrays.values())
+            if size > _MOST_KEPT:
+                kept = None
+            if kept is not None:
+                kept.append(feed)
+            yield feed
+        self._kept = kept
 
     def drop(self, score: float) -> float:
         """Points lost."""

@@ -47,6 +47,7 @@ class Simulation:
         target: The CPU.
         profiles: Ranges of the symbolic dims.
         progress: Called with ("compiling", done, total).
+        biases: Layer -> what 8 bits add to its bias, one a channel.
 
     Attributes:
         layers: Names of the contractions that 8 bits are for, in the graph's order.
@@ -64,6 +65,7 @@ class Simulation:
         target: CpuTarget,
         profiles: Sequence[Profile],
         progress: Progress,
+        biases: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self._graph, self._settings = graph, settings
         placement = self._placement(frozenset())
@@ -81,22 +83,22 @@ class Simulation:
         )
         copy = copy_graph(graph)[0]
         inner = place(copy, fuse_layers(copy, native_reason, _absorbs_all), settings)
-        made = insert_switches(copy, inner, scales, settings.per_channel)
+        made = insert_switches(copy, inner, scales, settings.per_channel, biases)
         self.edges = made.edges
         self._plain = {
             node.name: np.asarray(node.inputs[1].data)
             for node in placement.contractions
             if node.inputs[1] is not None
         }
-        self._rounded = {name: data for name, (_, data) in made.weights.items()}
+        self._rounded = made.weights
         self._make = (target, profiles, progress)
         with _Maker(*self._make) as maker:
             floats, steps = maker.plan(made.graph)
             values = {value.name: value for value in made.graph.values()}
-            for name, data in made.weights.values():
+            for name, data in (pair for pairs in made.constants.values() for pair in pairs):
                 values[name].data = data
             narrow, _ = maker.plan(made.graph)
-        self._pairs = _weights_of(steps, floats, narrow, made.weights)
+        self._pairs = _weights_of(steps, floats, narrow, made.constants)
         self._weights = [_writable(w) for w in floats.weights]
         self._engine = Engine(replace(floats, weights=tuple(self._weights)))
         self._state: dict[str, bool] = dict.fromkeys(self.layers, False)
@@ -225,13 +227,13 @@ def _weights_of(
     steps: Sequence[LoweredStep],
     wide: Plan,
     narrow: Plan,
-    weights: Mapping[str, tuple[str, np.ndarray]],
+    constants: Mapping[str, Sequence[tuple[str, np.ndarray]]],
 ) -> dict[str, list[tuple[int, np.ndarray, np.ndarray]]]:
     """Layer -> (number of a packed constant of the plan, in floats, as 8 bits have it)."""
     if [w.shape for w in wide.weights] != [w.shape for w in narrow.weights]:
         raise VerifyError("one graph with two sets of weights was packed in two ways")
-    owner = {constant: layer for layer, (constant, _) in weights.items()}
-    found: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {name: [] for name in weights}
+    owner = {name: layer for layer, pairs in constants.items() for name, _ in pairs}
+    found: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {name: [] for name in constants}
     for step, native in zip(steps, wide.steps, strict=True):
         if not isinstance(native, NativeStep):
             continue

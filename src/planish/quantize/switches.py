@@ -20,7 +20,8 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
 from planish.graph.infer import infer_types
-from planish.quantize.insert import bias_of, channel_axis
+from planish.quantize.apply import apply_biases
+from planish.quantize.insert import bias_of, bias_place, channel_axis
 from planish.quantize.observers import LEVELS
 from planish.quantize.placement import Placement
 from planish.quantize.scales import (
@@ -43,16 +44,22 @@ class Switched:
     Attributes:
         graph: The graph, with one more input: bool [number of edges], True for 8 bits.
         edges: What each switch is for.
-        weights: Node -> (name of its weights' constant, as 8 bits have them).
+        weights: Node -> its weights as 8 bits have them.
+        constants: Node -> (name of a constant, what 8 bits have in its place).
     """
 
     graph: Graph
     edges: tuple[Edge, ...]
-    weights: dict[str, tuple[str, np.ndarray]]
+    weights: dict[str, np.ndarray]
+    constants: dict[str, list[tuple[str, np.ndarray]]]
 
 
 def insert_switches(
-    graph: Graph, placement: Placement, scales: Mapping[str, Scale], per_channel: bool = True
+    graph: Graph,
+    placement: Placement,
+    scales: Mapping[str, Scale],
+    per_channel: bool = True,
+    biases: Mapping[str, np.ndarray] | None = None,
 ) -> Switched:
     """Change a float graph into one that imitates 8 bits.
 
@@ -61,10 +68,12 @@ def insert_switches(
         placement: All that may be in 8 bits.
         scales: Group name -> scale.
         per_channel: A scale for each output channel of the weights.
+        biases: Node -> what 8 bits add to its bias, one a channel.
     """
     edges = edges_of(placement)
     owner = {value: group for group in placement.groups for value in group.values}
-    weights: dict[str, tuple[str, np.ndarray]] = {}
+    weights: dict[str, np.ndarray] = {}
+    constants: dict[str, list[tuple[str, np.ndarray]]] = {}
     for node in placement.contractions:
         x, w = node.inputs[:2]
         assert x is not None and w is not None and w.data is not None
@@ -73,8 +82,12 @@ def insert_switches(
         step = scales[owner[x].name].step
         steps = weight_scales(data, axis, per_channel, bias_of(graph, node), step)
         rounded = dequantize_weights(quantize_weights(data, steps, axis), steps, axis)
-        weights[node.name] = (mine.name, rounded)
+        weights[node.name] = rounded
+        constants[node.name] = [(mine.name, rounded)]
         graph.reread(node, w, mine)
+        added = (biases or {}).get(node.name)
+        if added is not None:
+            constants[node.name].append(_own_bias(graph, node, added))
     switches = Value(SWITCHES, TensorType(DType.BOOL, (len(edges),)))
     graph.inputs.append(switches)
     number = 0
@@ -83,7 +96,23 @@ def insert_switches(
             _insert(graph, value, reader, scales[owner[value].name], switches, number)
             number += 1
     infer_types(graph)
-    return Switched(graph, edges, weights)
+    return Switched(graph, edges, weights, constants)
+
+
+def _own_bias(graph: Graph, node: Node, added: np.ndarray) -> tuple[str, np.ndarray]:
+    """Give a contraction a bias constant of its own; its name, and what 8 bits have there."""
+    if bias_place(graph, node) is None:
+        apply_biases(graph, [node], {node.name: np.zeros_like(added)})
+        holder = next(user for user in graph.users(node.output) if user.op == "Add")
+        operand = next(n for n, v in enumerate(holder.inputs) if v is not None and v.is_const)
+    else:
+        holder, operand = bias_place(graph, node) or (node, 2)
+    old = holder.inputs[operand]
+    assert old is not None and old.data is not None
+    mine = constant(graph.fresh(f"{node.name}.offset"), np.array(old.data))
+    graph.reread(holder, old, mine)
+    data = np.asarray(old.data)
+    return mine.name, data + added.astype(data.dtype).reshape(data.shape)
 
 
 def edges_of(placement: Placement) -> tuple[Edge, ...]:
