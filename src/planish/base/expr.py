@@ -202,7 +202,11 @@ def transform(expr: Expr, visit: Callable[[Expr], Expr]) -> Expr:
         elif isinstance(node, Temp):
             new = Temp(node.stage, tuple(map(rebuild, node.index)), node.dtype)
         elif isinstance(node, Call):
-            new = call(node.fn, *map(rebuild, node.args), dtype=node.dtype)
+            args = tuple(map(rebuild, node.args))
+            if node.fn in FUNCTIONS:
+                new = call(node.fn, *args, dtype=node.dtype)
+            else:  # a function of a code generator's own
+                new = Call(node.fn, args, node.dtype)
         memo[id(node)] = visit(new)
         return memo[id(node)]
 
