@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from planish.graph.graph import Graph, Node, Value
 from planish.graph.infer import is_pointwise, op_of
 from planish.graph.layer import Layer
+from planish.passes.fuse_integers import why_not
 from planish.passes.match import first_input
 from planish.passes.merge_siblings import siblings_of
 
@@ -34,6 +35,7 @@ def explain_missed(
     """
     alone = [part for layer in layers for part in layer.siblings or (layer,)]
     missed = [*_epilogues(graph, alone, absorbs), *_norms(graph), *_attentions(graph)]
+    missed += _quantised(graph)
     for group in siblings_of(graph, alone):
         missed += [
             (layer.anchor.name, f"not merged with its siblings: {reason}")
@@ -52,8 +54,8 @@ def _epilogues(graph: Graph, layers: list[Layer], absorbs: Absorbs) -> Iterator[
         if layer.kind != "loop" or layer.anchor.op in _NOT_COMPUTED:
             continue
         for node in layer.nodes:
-            if not is_pointwise(node):
-                continue
+            if not is_pointwise(node) or node.op == "DequantizeLinear":
+                continue  # what reads bytes dequantises them
             for value in node.inputs:
                 maker = None if value is None else value.producer
                 before = None if maker is None else owner.get(maker)
@@ -159,3 +161,27 @@ def _attentions(graph: Graph) -> Iterator[Missed]:
         elif node.output.dtype.value != "f32":
             reason = f"the kernel does not compute in {node.output.dtype}"
         yield node.name, f"not fused to attention: {reason}"
+
+
+# ---- integers -------------------------------------------------------------------------------
+
+
+def _quantised(graph: Graph) -> Iterator[Missed]:
+    """Contractions of quantised data that are computed in floats."""
+    for node in graph.nodes:
+        if node.op not in _CONTRACTIONS or not _is_dequantised(node.input(0)):
+            continue
+        weight = node.input(1)
+        reason = why_not(node)
+        if node.op in ("Conv", "MatMul") and weight is not None and weight.is_const:
+            reason = "its weights are floats, or their scales vary within an output channel"
+        elif node.op == "MatMul" and _is_dequantised(weight):
+            reason = "both operands are computed"
+        yield node.name, f"not computed in integers: {reason}"
+
+
+def _is_dequantised(value: Value | None) -> bool:
+    node = None if value is None else value.producer
+    while node is not None and node.op in _NOT_COMPUTED and node.op != "Concat":
+        node = first_input(node).producer
+    return node is not None and node.op == "DequantizeLinear"
