@@ -15,6 +15,7 @@ from planish.cli.doctor import doctor
 from planish.cli.explain import explain
 from planish.cli.inspect import inspect
 from planish.cli.run import run
+from planish.cli.sensitivity import sensitivity
 
 VERBS: tuple[Callable[..., None], ...] = (
     build,
@@ -23,6 +24,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     inspect,
     explain,
     compare,
+    sensitivity,
     demo,
     doctor,
 )

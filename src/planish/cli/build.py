@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planish.cli import arguments
+from planish.cli import arguments, quantised
 
 if TYPE_CHECKING:
     from planish.cli.terminal import Terminal
@@ -20,7 +20,24 @@ def build(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The plan; MODEL.plan by default.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    calibrate: quantised.Calibrate = "",
+    preprocess: quantised.PreprocessSpec = "",
+    observer: quantised.Observer = [],  # noqa: B006  # typer copies it
+    layer_precision: quantised.LayerPrecision = [],  # noqa: B006  # as above
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-accuracy-drop",
+            min=0.0,
+            help="How much worse int8 may be: points of top-1 with --labels, else percent of noise "
+            "in the outputs. Layers go back to fp32 until it holds.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: quantised.LabelsOption = "",
+    first_class: quantised.FirstClass = 0,
+    calibration_cache: quantised.CalibrationCache = None,
     threads: arguments.Threads = 0,
     profile: arguments.Profiles = [],  # noqa: B006  # typer copies it
     level: arguments.Level = 3,
@@ -55,6 +72,15 @@ def build(
         plan = pipeline.build(
             model,
             precision=precision,
+            calibration=calibrate or None,
+            preprocess=preprocess or None,
+            observer=quantised.parse_observers(observer),
+            layer_precisions=quantised.parse_pairs(
+                layer_precision, "--layer-precision", "fp32|int8"
+            ),
+            max_accuracy_drop=max_accuracy_drop,
+            labels=quantised.parse_labels(labels, first_class),
+            calibration_cache=calibration_cache,
             threads=threads or None,
             profiles=profile or None,
             level=level,
@@ -111,6 +137,8 @@ def build_report(plan: Plan, file_size: int, seconds: float, assumed: bool) -> d
         "steps": len(plan.steps),
         "host": [_host_row(step, costs[0]) for step in host],
         "host_cost_unknown": costs[1],
+        "quantization": plan.provenance.get("quantization"),
+        "choice": plan.provenance.get("choice"),
         "profiles": [
             [{"dim": n, "min": low, "opt": opt, "max": high} for n, low, opt, high in p.dims]
             for p in plan.profiles
@@ -173,6 +201,7 @@ def tell_build(terminal: Terminal, plan: Plan, report: dict[str, Any]) -> None:
             for profile in report["profiles"]
         )
         terminal.warn(f"no --profile given, assumed {ranges} (min:opt:max)")
+    quantised.tell_choice(terminal, plan.provenance)
     tell_host(terminal, report["host"], report["host_cost_unknown"])
     total = sum(row["micros"] for row in report["kernels"])
     terminal.table(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planish.cli import arguments
+from planish.cli import arguments, quantised
 
 if TYPE_CHECKING:
     from planish.cli.terminal import Terminal
@@ -20,25 +20,59 @@ def explain(
     ] = "",
     layers: Annotated[bool, typer.Option(help="The table of layers.")] = True,
     nodes: Annotated[bool, typer.Option(help="What became of each node.")] = True,
+    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    calibrate: quantised.Calibrate = "",
+    preprocess: quantised.PreprocessSpec = "",
+    observer: quantised.Observer = [],  # noqa: B006  # as above
+    layer_precision: quantised.LayerPrecision = [],  # noqa: B006  # as above
+    calibration_cache: quantised.CalibrationCache = None,
     threads: arguments.Threads = 0,
     isa: arguments.Isa = "",
     json: arguments.Json = "",
     quiet: arguments.Quiet = False,
 ) -> None:
     """Show the optimiser's stages, the fused layers, and what became of each node. Nothing is
-    compiled or timed.
+    timed; a plan shows times, by `inspect`.
     """
     from planish import pipeline
     from planish.cli.terminal import Terminal
+    from planish.pipeline.analyse import quantiser_for
     from planish.pipeline.explain import explain_build
 
     terminal = Terminal(json, quiet)
-    made = explain_build(pipeline.read_graph(model), profile or None, threads, isa)
+    graph = pipeline.read_graph(model)
+    with terminal.progress() as progress:
+        quantiser = quantiser_for(
+            graph,
+            precision,
+            calibrate,
+            preprocess=preprocess or None,
+            observer=quantised.parse_observers(observer),
+            layer_precisions=quantised.parse_pairs(
+                layer_precision, "--layer-precision", "fp32|int8"
+            ),
+            calibration_cache=calibration_cache,
+            profiles=profile or None,
+            threads=threads,
+            isa=isa,
+            progress=progress,
+        )
+        made = explain_build(graph, profile or None, threads, isa, quantiser)
     record = {"model": str(model), **made.record()}
     terminal.say(f"{model}: {len(made.nodes)} nodes become {made.stages[-1].left} steps")
     terminal.table("Stages", ("stage", "left"), [(s.name, s.left) for s in made.stages], ("left",))
     if layers:
         tell_layers(terminal, record["layers"])
+    if record["precisions"]:
+        quantised.tell_layers(
+            terminal, [[p["layer"], p["op"], p["precision"], p["why"], ""]
+                       for p in record["precisions"]]
+        )  # fmt: skip
+    if precision != "fp32":
+        count = len(record["conversions"])
+        terminal.say(f"{count} steps only convert between floats and 8 bits")
+        for row in record["conversions"]:
+            terminal.say(f"    {row['what']}: {row['step']}")
     if nodes:
         _tell_nodes(terminal, record["nodes"], node)
     _tell_missed(terminal, record["missed"], node)

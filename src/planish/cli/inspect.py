@@ -36,6 +36,7 @@ def inspect(
 
 
 def _plan(terminal: Terminal, path: Path, reasons: bool, text: bool) -> None:
+    from planish.cli.quantised import tell_choice, tell_layers
     from planish.cli.terminal import size_text
     from planish.plan import plan_text
     from planish.plan.read import read_plan
@@ -74,8 +75,11 @@ def _plan(terminal: Terminal, path: Path, reasons: bool, text: bool) -> None:
     terminal.table("Stages", ("stage", "left"), [tuple(row) for row in plan.stages], ("left",))
     terminal.table(
         "Steps",
-        ("step", "kernel", "us", "layer"),
-        [(r["step"], r["kernel"], r["micros"] or None, r["name"]) for r in record["steps"]],
+        ("step", "precision", "kernel", "us", "layer"),
+        [
+            (r["step"], r["precision"], r["kernel"], r["micros"] or None, r["name"])
+            for r in record["steps"]
+        ],
         ("step", "us"),
     )
     for row in record["steps"] if reasons else ():
@@ -84,8 +88,12 @@ def _plan(terminal: Terminal, path: Path, reasons: bool, text: bool) -> None:
             terminal.say(f"   - {line}")
     sizes = ", ".join(f"{n.replace('_', ' ')} {size_text(v)}" for n, v in record["memory"].items())
     terminal.say(f"sizes: {sizes}")
+    tell_choice(terminal, plan.provenance)
+    if plan.provenance.get("quantization"):
+        tell_layers(terminal, plan.provenance["quantization"]["layers"])
     for name, value in plan.provenance.items():
-        terminal.say(f"{name}: {value}")
+        if name not in ("choice", "quantization"):  # told above
+            terminal.say(f"{name}: {value}")
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:
@@ -101,6 +109,7 @@ def _shape(shape: tuple[object, ...]) -> str:
 
 
 def _step(number: int, step: NativeStep | HostStep) -> dict[str, Any]:
+    from planish.pipeline.conversions import is_conversion, step_precision
     from planish.plan import NativeStep
 
     row: dict[str, Any] = {"step": number, "name": step.name, "origin": list(step.origin)}
@@ -108,12 +117,16 @@ def _step(number: int, step: NativeStep | HostStep) -> dict[str, Any]:
         kernel = f"{step.kernel} {step.tactic}".strip()
         return row | {
             "kernel": kernel,
+            "precision": step_precision(step.workload),
+            "conversion": is_conversion(step),
             "why": list(step.reason),
             "workload": step.workload,
             "micros": step.micros,
         }
     return row | {
         "kernel": f"host {step.op}",
+        "precision": "host",
+        "conversion": False,
         "why": [step.reason],
         "workload": "",
         "micros": step.micros,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from planish.base.dtypes import DType
 from planish.graph.layer import Layer
 from planish.lower.lowering import Lowered
@@ -35,7 +37,29 @@ def conversion(layer: Layer) -> str:
     return f"{read[0].dtype} to {made}" if floats.is_float else ""
 
 
+def noted_conversion(note: str) -> str:
+    """What a step's note says that it converts; "" for a step that does more."""
+    return note.removeprefix(_NOTE) if note.startswith(_NOTE) else ""
+
+
 def is_conversion(step: NativeStep | HostStep) -> bool:
     """Whether a step of a plan only converts."""
     reasons = step.reason if isinstance(step, NativeStep) else ()
     return any(reason.startswith(_NOTE) for reason in reasons)
+
+
+_OPERAND = re.compile(r"\b(\w+)\[")
+
+
+def step_precision(workload: str) -> str:
+    """What a step computes on and what it writes, from its workload's text: "u8 to f32", "f32".
+
+    Args:
+        workload: Operator, operands, an arrow, results, as `Workload` prints itself.
+    """
+    read, _, made = workload.partition(" -> ")
+    first, last = _OPERAND.search(read), _OPERAND.search(made)
+    if first is None or last is None:
+        return last.group(1) if last else ""
+    kinds = (first.group(1), last.group(1))
+    return kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]} to {kinds[1]}"

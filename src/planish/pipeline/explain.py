@@ -15,6 +15,8 @@ from planish.lower.lowering import Lowered
 from planish.lower.profiles import fix_dims, make_profiles
 from planish.passes.explain_missed import explain_missed
 from planish.pipeline import Optimised, lower, optimise
+from planish.pipeline.conversions import note_conversions, noted_conversion
+from planish.pipeline.quantiser import Quantiser
 from planish.targets.cpu import host_target
 
 
@@ -65,12 +67,23 @@ class NodeFate:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What becomes of a model. `missed` is what was not done: (what, why)."""
+    """What becomes of a model.
+
+    Attributes:
+        stages: The optimiser's log.
+        layers: The fused layers.
+        nodes: The ONNX nodes.
+        missed: What was not done: (what, why).
+        precisions: Of layers, for a build in int8: (layer, operator, precision, why).
+        conversions: Steps that only convert between floats and 8 bits: (step, what).
+    """
 
     stages: tuple[Stage, ...]
     layers: tuple[LayerFate, ...]
     nodes: tuple[NodeFate, ...]
     missed: tuple[tuple[str, str], ...]
+    precisions: tuple[tuple[str, str, str, str], ...] = ()
+    conversions: tuple[tuple[str, str], ...] = ()
 
     def record(self) -> dict[str, Any]:
         """As data for JSON."""
@@ -82,6 +95,11 @@ class Explanation:
                 for n in self.nodes
             ],
             "missed": [{"what": what, "why": why} for what, why in self.missed],
+            "precisions": [
+                {"layer": layer, "op": op, "precision": precision, "why": why}
+                for layer, op, precision, why in self.precisions
+            ],
+            "conversions": [{"step": step, "what": what} for step, what in self.conversions],
         }
 
 
@@ -90,6 +108,7 @@ def explain_build(
     profiles: str | Mapping[str, object] | Sequence[object] | None = None,
     threads: int = 0,
     isa: str = "",
+    quantiser: Quantiser | None = None,
 ) -> Explanation:
     """Run a build up to the tuner and tell what happened.
 
@@ -98,11 +117,13 @@ def explain_build(
         profiles: As for `build`.
         threads: As for `build`; 0: all cores.
         isa: As for `build`.
+        quantiser: Quantises the graph on the way; None: it stays as it is.
     """
     ranges = fix_dims(graph, make_profiles(graph, profiles))
     nodes = [(node.name, node.op) for node in graph.nodes]
-    made = optimise(graph)
+    made = optimise(graph, quantise=quantiser)
     lowered = lower(made, host_target(isa, threads), ranges)
+    note_conversions(made.layers, lowered)
     layers = tuple(_layer(layer, made, lowered) for layer in made.layers)
     stages = [Stage(name, left) for name, left in made.stages]
     stages.append(Stage("after concat and view elimination", len(lowered.steps)))
@@ -111,6 +132,12 @@ def explain_build(
         layers=layers,
         nodes=tuple(_node(name, op, graph.history, layers) for name, op in nodes),
         missed=(*explain_missed(graph, made.layers), *_copies(lowered)),
+        precisions=tuple(
+            (p.name, p.op, p.precision, p.why) for p in (quantiser.precisions if quantiser else ())
+        ),
+        conversions=tuple(
+            (step.name, what) for step in lowered.steps if (what := noted_conversion(step.note))
+        ),
     )
 
 

@@ -50,12 +50,14 @@ class Mixed:
         layers: Those that went back to floats; all of them where the float plan is kept.
         floats: Whether the float plan is kept.
         tried: Every plan that was timed.
+        times: Layer -> microseconds in floats, and in 8 bits with its conversions.
     """
 
     plan: Plan
     layers: tuple[str, ...]
     floats: bool
     tried: tuple[Tried, ...]
+    times: dict[str, tuple[float, float]]
 
 
 def choose_by_time(
@@ -82,6 +84,8 @@ def choose_by_time(
     ]
     best = narrow
     base = layer_times(floats, layers)
+    first = layer_times(kept, layers)
+    times = {name: (base[name], first[name]) for name in layers if name not in fixed}
     for _ in range(_ROUNDS):
         mine = layer_times(kept, layers)
         losers = {name for name in mine if mine[name] > base[name] and name not in reverted}
@@ -97,8 +101,9 @@ def choose_by_time(
     if kept is not floats:
         wide, best = measure([floats, kept])
     if best > wide * _CLEARLY:
-        return Mixed(floats, tuple(layers), True, tuple(tried))
-    return Mixed(kept, tuple(n for n in layers if n in reverted - fixed), False, tuple(tried))
+        return Mixed(floats, tuple(layers), True, tuple(tried), times)
+    names = tuple(name for name in layers if name in reverted - fixed)
+    return Mixed(kept, names, False, tuple(tried), times)
 
 
 def _what(count: int) -> str:

@@ -75,7 +75,9 @@ class Choice:
         why: Why that one.
         layers: Layer that 8 bits are for, and that runs in floats -> why.
         tried: Plans that were timed.
+        times: Layer -> microseconds in floats and in 8 bits, where timed.
         path: What the accuracy guard tried.
+        preprocess: What was done to pictures of the calibration data; "" where nothing was.
         bound: What it was to hold; None without it.
         unit: Of the bound and the drops.
         reached: Drop of the plan that is kept, measured on it; None without the guard.
@@ -86,7 +88,9 @@ class Choice:
     why: str = ""
     layers: dict[str, str] = field(default_factory=dict)
     tried: list[dict[str, object]] = field(default_factory=list)
+    times: dict[str, tuple[float, float]] = field(default_factory=dict)
     path: list[dict[str, object]] = field(default_factory=list)
+    preprocess: str = ""
     bound: float | None = None
     unit: str = ""
     reached: float | None = None
@@ -101,7 +105,9 @@ class Choice:
             "kept": self.kept,
             "why": self.why,
             "layers": [[name, why] for name, why in self.layers.items()],
+            "preprocess": self.preprocess,
             "tried": self.tried,
+            "times": [[name, wide, narrow] for name, (wide, narrow) in self.times.items()],
             "guard": guard,
         }
 
@@ -128,6 +134,8 @@ def choose_precisions(
     else:
         choice = Choice(builder.narrow(frozenset()))
         mixed = None
+    if samples is not None and samples.preprocess is not None:
+        choice.preprocess = str(samples.preprocess)
     if bound is not None and samples is not None and choice.kept != "fp32":
         _guard(choice, builder, bound, scorer, samples, mixed, progress)
     choice.plan.provenance["choice"] = choice.record()
@@ -136,7 +144,7 @@ def choose_precisions(
 
 
 def _timed(mixed: Mixed) -> Choice:
-    choice = Choice(mixed.plan, tried=told(mixed.tried))
+    choice = Choice(mixed.plan, tried=told(mixed.tried), times=mixed.times)
     choice.layers = dict.fromkeys(mixed.layers, SLOWER)
     if mixed.floats:
         choice.kept, choice.why = "fp32", "no plan in 8 bits is faster than the one in floats"
