@@ -3,9 +3,9 @@
 A step takes some neighbouring channels of a pixel (`depth`), the same in all lanes, and the weights
 of these channels for each column:
 
-    f32            1 channel     sum += x · w
-    bytes          4 channels    sum += x0·w0 + x1·w1 + x2·w2 + x3·w3             vpdpbusd
-    pairs          4 channels    sum += (x0·w0 + x2·w2), sum += (x1·w1 + x3·w3)   pmaddwd
+    f32            1 channel     sum += x · w                               weights f32 or f16
+    bytes          4 channels    sum += x0·w0 + x1·w1 + x2·w2 + x3·w3       vpdpbusd
+    pairs          4 channels    sum += (x0·w0 + x2·w2) + (x1·w1 + x3·w3)   pmaddwd
     plain          1 channel     sum += x · w, on i32
 
 Integer sums are exact modulo 2³²: products are never rounded, saturated or cut to 16 bits.
@@ -13,11 +13,14 @@ Integer sums are exact modulo 2³²: products are never rounded, saturated or cu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from planish.base.dtypes import DType
+from planish.kernels.cpu.math_blocks import MathBlocks
+from planish.kernels.cpu.narrow import widen
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Function, Val, vector
 
@@ -36,7 +39,7 @@ class Product:
         parts: Runs of weights of a step that follow each other; each has all columns.
         total: LLVM type of an accumulator.
         cycles: Time of a step of one vector, in FMAs.
-        fused: A multiply-add of floats rounds once.
+        target: What the code is for.
     """
 
     name: str
@@ -46,7 +49,7 @@ class Product:
     parts: int
     total: str
     cycles: float
-    fused: bool = True
+    target: CpuTarget
 
     @property
     def column(self) -> int:
@@ -102,23 +105,28 @@ class Product:
 
     def load(self, f: Function, at: Val, lanes: int) -> Val:
         """A vector of weights of one part of a step."""
+        if self.weights is DType.F16:
+            return widen(MathBlocks(f, self.target), f.load(vector("i16", lanes), at), DType.F16)
         if self.name == "plain":
             return f.load(vector(self.weights.llvm, lanes), at)
         return f.load(vector(self.total, lanes), at)
 
-    def add(self, f: Function, x: Val, weights: Val, total: Val, part: int) -> Val:
-        """The accumulators with one part of a step's products added."""
-        n = total.lanes
+    def add(self, f: Function, x: Val, parts: Sequence[Val], total: Val) -> Val:
+        """The accumulators with a step's products added; the weights come part by part."""
+        n, weights = total.lanes, parts[0]
         if self.name == "f32":
-            return f.fma(f.splat(x, n), weights, total, fused=self.fused)
+            return f.fma(f.splat(x, n), weights, total, fused=self.target.fma)
         if self.name == "bytes":
             bytes_ = vector("i8", 4 * n)
             args = [f.cast("bitcast", v, bytes_) for v in (f.splat(x, n), weights)]
             return f.call(f"llvm.x86.avx512.vpdpbusd.{32 * n}", total.ty, [total, *args])
         if self.name == "pairs":
-            twos = f.cast("bitcast", weights, vector("i16", 2 * n))
-            sums = f.call(f"llvm.x86.{_PAIRS[n]}", total.ty, [self._wide(f, x, n, part), twos])
-            return f.binary("add", total, sums)
+            twos = [f.cast("bitcast", part, vector("i16", 2 * n)) for part in parts]
+            even, odd = (
+                f.call(f"llvm.x86.{_PAIRS[n]}", total.ty, [self._wide(f, x, n, number), two])
+                for number, two in enumerate(twos)
+            )
+            return f.binary("add", total, f.binary("add", even, odd))
         wide = f.cast("sext", weights, total.ty)
         return f.binary("add", total, f.binary("mul", f.splat(x, n), wide))
 
@@ -134,15 +142,15 @@ class Product:
         return f.binary("ashr" if self.x.is_signed else "lshr", twos, eight)
 
 
-def float_product(target: CpuTarget) -> Product:
-    """f32 multiply-adds."""
-    return Product("f32", DType.F32, DType.F32, 1, 1, "float", 1.0, target.fma)
+def float_product(weights: DType, target: CpuTarget) -> Product:
+    """f32 multiply-adds; weights that are stored as f16 are widened as they are loaded."""
+    return Product("f32", DType.F32, weights, 1, 1, "float", 1.0, target)
 
 
 def integer_product(x: DType, target: CpuTarget) -> Product:
     """Sums of u8·s8 or s8·s8 in i32, with the best instruction of the target."""
     if target.dot == "bytes" and x is DType.U8:
-        return Product("bytes", x, DType.I8, 4, 1, "i32", 1.0)
+        return Product("bytes", x, DType.I8, 4, 1, "i32", 1.0, target)
     if target.dot:
-        return Product("pairs", x, DType.I16, 4, 2, "i32", 3.0)
-    return Product("plain", x, DType.I16, 1, 1, "i32", 2.0)
+        return Product("pairs", x, DType.I16, 4, 2, "i32", 3.0, target)
+    return Product("plain", x, DType.I16, 1, 1, "i32", 2.0, target)

@@ -152,17 +152,19 @@ def _step(
     cuts: Sequence[Cut | None],
 ) -> None:
     columns, product = tile.columns, tile.product
-    for part in range(product.parts):
-        row = part * tile.row // product.parts
-        loaded = [
+    part = tile.row // product.parts
+    loaded = [
+        [
             product.load(f, f.offset(at.weights, row + product.word * columns.first(v)), n)
-            for v, n in enumerate(columns.lanes)
+            for row in range(0, tile.row, part)
         ]
-        for pixel, cut in zip(active, cuts, strict=True):
-            x = product.input(f, f.offset(at.x, tile.pixels[pixel]), gap, cut)
-            for v, weights in enumerate(loaded):
-                slot = pixel * len(loaded) + v
-                sums[slot] = product.add(f, x, weights, sums[slot], part)
+        for v, n in enumerate(columns.lanes)
+    ]
+    for pixel, cut in zip(active, cuts, strict=True):
+        x = product.input(f, f.offset(at.x, tile.pixels[pixel]), gap, cut)
+        for v, weights in enumerate(loaded):
+            slot = pixel * len(loaded) + v
+            sums[slot] = product.add(f, x, weights, sums[slot])
 
 
 def _fetch(f: Function, tile: Tile, at: Cursor, step: Val, body: int) -> None:
