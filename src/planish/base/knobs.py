@@ -139,6 +139,15 @@ VERIFY_WEIGHTS = _switch(
     "PLANISH_VERIFY_WEIGHTS", True, "check the SHA-256 of a plan's weights on each load"
 )
 
+WEIGHT_GROWTH = _integer(
+    "PLANISH_WEIGHT_GROWTH",
+    250,
+    100,
+    10_000,
+    "most weights of a plan of level 0, in percent of the model's; from level 1 on timing alone "
+    "decides",
+)
+
 KNOBS: tuple[Knob[int] | Knob[bool] | Knob[Path | None], ...] = (
     DEBUG,
     DUMP,
@@ -152,6 +161,7 @@ KNOBS: tuple[Knob[int] | Knob[bool] | Knob[Path | None], ...] = (
     HUGE_PAGES,
     SHAPE_CACHE,
     VERIFY_WEIGHTS,
+    WEIGHT_GROWTH,
 )
 
 

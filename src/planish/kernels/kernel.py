@@ -55,6 +55,7 @@ Configs = Callable[[Workload, CpuTarget], Iterable[Config]]
 Emit = Callable[[Workload, Config, CpuTarget], Source]
 Pack = Callable[[Workload, Config, CpuTarget, int, np.ndarray], np.ndarray]
 Cost = Callable[[Workload, Config, CpuTarget], float]
+Growth = Callable[[Workload, Config], float]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Kernel:
         emit: Pure code generation.
         pack: Reformats const operand number n for the kernel; None: constants are stored dense.
         cost: Estimated seconds, to prune the search; None: no estimate.
+        growth: Packed weights over stored ones where that is much; None: about 1.
         tolerance: Allowed error relative to the largest magnitude of the reference's output.
     """
 
@@ -79,6 +81,7 @@ class Kernel:
     emit: Emit
     pack: Pack | None = None
     cost: Cost | None = None
+    growth: Growth | None = None
     tolerance: float = 1e-4
 
 

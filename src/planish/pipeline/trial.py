@@ -30,6 +30,7 @@ from planish.tune.candidates import Candidates, candidates
 from planish.tune.check import plainest, tactic_error
 from planish.tune.compile import Compiled, CompilePool, Tactic, compile_here
 from planish.tune.search import Race, race_all, verdict
+from planish.tune.weights import within_weights
 
 
 def tuned_plan(
@@ -117,7 +118,9 @@ class Trial:
         """Find the fastest tactic of each workload."""
         inputs = self.assembler.graph.inputs
         if self.options.level == 0 or any(v.type.shape is None for v in inputs):
-            return {w: Race(w, [c.tactics[0]], fixed=True) for w, c in self.found.items()}
+            uses = Counter(s.workload for s in self.steps if s.workload is not None)
+            chosen = within_weights(self.found, uses, self.target, knobs.WEIGHT_GROWTH.value)
+            return {w: Race(w, [tactic], fixed=True) for w, tactic in chosen.items()}
         wanted = []
         for workload, found in self.found.items():
             known = cache.times(workload, self.target)

@@ -142,6 +142,12 @@ def pack(w: Workload, c: Config, t: CpuTarget, number: int, array: np.ndarray) -
     return np.concatenate([part.ravel() for part in parts])
 
 
+def growth(w: Workload, c: Config) -> float:
+    """The (m+2)² numbers of a transformed 3×3 filter over its nine."""
+    del w
+    return (int(dict(c)["m"]) + 2) ** 2 / 9
+
+
 def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
     """Pure: the same arguments give the same text."""
     values = dict(c)
@@ -163,4 +169,5 @@ KERNEL = Kernel(
     emit=emit,
     pack=pack,
     cost=cost,
+    growth=growth,
 )

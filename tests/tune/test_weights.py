@@ -1,0 +1,35 @@
+"""Plans of level 0 stay near the size of their models."""
+
+from __future__ import annotations
+
+from planish.base.dtypes import DType
+from planish.kernels.workload import Operand, Workload, dense_strides
+from planish.targets.cpu import host_target
+from planish.tune.candidates import candidates
+from planish.tune.weights import weight_bytes, within_weights
+
+_FILTER = (64, 64, 3, 3)
+
+
+def _conv() -> Workload:
+    shape, strides = (1, 64, 56, 56), (64 * 56 * 56, 1, 64 * 56, 64)
+    image = Operand(DType.F32, shape, strides)
+    weights = Operand(DType.F32, _FILTER, dense_strides(_FILTER), const=True)
+    attrs = (("dilations", (1, 1)), ("group", 1), ("pads", (1,) * 4), ("strides", (1, 1)))
+    return Workload("conv", (image, weights), (image,), attrs)
+
+
+def test_weights_as_stored() -> None:
+    assert weight_bytes(_conv()) == 64 * 64 * 9 * 4
+
+
+def test_a_limit_bounds_the_growth() -> None:
+    target, workload = host_target("", 1), _conv()
+    found = {workload: candidates(workload, target, 0)}
+    for percent in (100, 250, 450, 10_000):
+        tactic = within_weights(found, {workload: 3}, target, percent)[workload]
+        growth = (
+            1.0 if tactic.kernel.growth is None else tactic.kernel.growth(workload, tactic.config)
+        )
+        assert growth * 100 <= percent
+    assert tactic == found[workload].tactics[0]
