@@ -136,7 +136,7 @@ class Quantiser:
     def prepare(self, graph: Graph) -> Placement:
         """Equalise, and decide what is stored in 8 bits."""
         self.digest = graph_digest(graph)
-        if self.settings.equalise:
+        if self.settings.equalise and not self.settings.per_channel:
             equalise(graph)
         layers = fuse_layers(graph, native_reason, lambda kind, node: True)
         self.placement = place(graph, layers, self.settings)

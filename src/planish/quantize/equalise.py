@@ -10,6 +10,9 @@ channel has the same range on both sides (Nagel et al., "Data-free quantization 
 equalization and bias correction", 2019). Pairs overlap in chains, so it is repeated until nothing
 moves.
 
+A channel is never enlarged so far that its bias exceeds the layer's largest: the results would take
+a wider range than the network had, and lose more than the weights win.
+
 It is for one weight scale a layer, where a depthwise network otherwise loses whole channels. Scales
 for each output channel do by themselves what the s of W₁ is for.
 
@@ -30,6 +33,7 @@ from planish.graph.infer import infer_types
 
 STEP = "equalise"
 _ROUNDS = 40
+_MOST = 1e4  # the largest factor, and the inverse of the least
 _SETTLED = 1e-3  # the largest change of a factor that still counts as none
 
 
@@ -51,12 +55,14 @@ class Pair:
         activation: What lies between; None for nothing.
         second: Reads the channels.
         factors: What the first is divided by and the second multiplied with, one a channel.
+        least: The factors' lower ends.
     """
 
     first: Node
     activation: Node | None
     second: Node
     factors: np.ndarray
+    least: np.ndarray
 
 
 def find_pairs(graph: Graph) -> Iterator[Pair]:
@@ -75,7 +81,20 @@ def find_pairs(graph: Graph) -> Iterator[Pair]:
         between = node.output if activation is None else activation.output
         if user.inputs[0] is not between or not _reads_channels(user, channels):
             continue
-        yield Pair(node, activation, user, np.ones(channels))
+        yield Pair(node, activation, user, np.ones(channels), _least_factors(node, channels))
+
+
+def _least_factors(node: Node, channels: int) -> np.ndarray:
+    """How far a channel may be enlarged: its bias to the largest of all channels, no further.
+
+    A channel of next to no weights, as training leaves some, is its bias and nothing else; balanced
+    by its weights alone it would take the whole range of the layer's results.
+    """
+    bias = node.input(2)
+    if bias is None or not np.any(np.asarray(bias.data)):
+        return np.full(channels, 1.0 / _MOST)
+    magnitude = np.abs(np.asarray(bias.data, np.float64))
+    return np.asarray(np.maximum(magnitude / magnitude.max(), 1.0 / _MOST))
 
 
 def equalise(graph: Graph) -> list[Pair]:
@@ -112,6 +131,7 @@ def _balance(pair: Pair, first: _Weights, second: _Weights) -> float:
     usable = (made > 0.0) & (read > 0.0)
     step = np.ones(len(made))
     step[usable] = np.sqrt(made[usable] / read[usable])
+    step = np.clip(pair.factors * step, pair.least, _MOST) / pair.factors
     first.data = first.data / step.reshape((-1,) + (1,) * (first.data.ndim - 1))
     first.bias = None if first.bias is None else first.bias / step
     second.data = second.data * _by_input(second.data, step)

@@ -24,7 +24,8 @@ class Settings:
         percentile: Of the values that the percentile observer keeps, in percent.
         per_channel: A scale for each output channel of the weights; else one for all.
         symmetric: Ranges of activations lie even around zero.
-        equalise: Balance the channels of consecutive layers first (see equalise.py).
+        equalise: Where all channels share a weight scale, balance those of consecutive layers first
+            (see equalise.py).
         correct_biases: Take the mean error out of each layer's result (see correct.py).
     """
 
