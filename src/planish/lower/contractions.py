@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from planish.base.dtypes import DType
 from planish.base.errors import VerifyError
 from planish.base.expr import Expr, Load, Temp, Var, call, loads_of, replace_loads, replace_vars
 from planish.base.shapes import Dim, Shape, dim_min, evaluate, is_static
@@ -154,7 +155,8 @@ def matmul_siblings(branches: list[Branch], place: Place) -> Contraction:
     weights = [np.asarray(input_of(b.layer.anchor, 1).data).T for b in branches]
     data = np.concatenate(weights, axis=0)
     name = " || ".join(input_of(b.layer.anchor, 1).name for b in branches)
-    buffer = Buffer("weight", input_of(first, 1).dtype, int(data.size), name)
+    dtype = _common([input_of(b.layer.anchor, 1) for b in branches], place)
+    buffer = Buffer("weight", dtype, int(data.size), name)
     operands.add(Source(Storage(buffer, data.shape, dense_strides(data.shape)), data, True))
     rank = len(x.shape)
     axes = [2, 1] if rank == 2 else [0, *range(2, rank), 1]
@@ -205,11 +207,15 @@ def _weights(weights: list[Value], place: Place) -> Source:
     if len(weights) == 1:
         return _as(place(weights[0]), weights[0].is_const)
     data = np.concatenate([np.asarray(w.data) for w in weights], axis=0)
-    first = place(weights[0])
-    buffer = type(first.storage.buffer)(
-        "weight", weights[0].dtype, int(data.size), " || ".join(w.name for w in weights)
-    )
+    dtype = _common(weights, place)
+    buffer = Buffer("weight", dtype, int(data.size), " || ".join(w.name for w in weights))
     return Source(Storage(buffer, data.shape, dense_strides(data.shape)), data, True)
+
+
+def _common(weights: list[Value], place: Place) -> DType:
+    """The type that siblings' weights are stored in together: their own where not all narrowed."""
+    stored = {place(w).storage.dtype for w in weights}
+    return stored.pop() if len(stored) == 1 else weights[0].dtype
 
 
 def accumulated(branch: Branch, operands: Operands, bias: int | None) -> Expr:

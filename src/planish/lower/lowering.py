@@ -149,7 +149,9 @@ class _Lowering:
         """Where a value that exists already lies."""
         if value.data is not None:
             if id(value) not in self.constants:
-                buffer = Buffer("weight", value.dtype, int(value.data.size), value.name)
+                stored = DType.from_numpy(value.data.dtype)  # maybe narrower than its type
+                stored = stored if stored is DType.F16 else value.dtype
+                buffer = Buffer("weight", stored, int(value.data.size), value.name)
                 view = Storage(buffer, value.shape, dense_strides(value.shape))
                 self.constants[id(value)] = Source(view, value.data)
             return self.constants[id(value)]

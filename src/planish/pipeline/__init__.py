@@ -36,6 +36,7 @@ from planish.pipeline.provenance import with_provenance
 from planish.pipeline.quantiser import Quantiser, make_quantiser
 from planish.pipeline.trial import tuned_plan
 from planish.plan import Plan, Profile
+from planish.quantize.halve import halve_weights
 from planish.quantize.record import Calibration
 from planish.quantize.settings import Settings, make_settings
 from planish.targets.cpu import CpuTarget, host_target
@@ -84,7 +85,8 @@ def build(
 
     Args:
         model: Path of an ONNX file, its bytes, or a loaded model.
-        precision: "fp32" or "int8".
+        precision: "fp32"; "int8"; or "fp16": weights are stored in half precision, and widened as
+            they are read (arithmetic stays in f32).
         calibration: For int8: arrays, tuples or dicts of them; a folder of pictures, a .npy or .npz
             file, "module:function"; or a saved calibration. A model with QuantizeLinear nodes of
             its own needs none.
@@ -127,6 +129,8 @@ def build(
         graph, ranges = read()
         table = PASSES if optimised else PLAIN_PASSES
         made = optimise(graph, dumps, table, opt_dims(ranges), quantiser)
+        if options.precision == "fp16":
+            halve_weights(made.graph, made.layers)
         lowered = lower(made, target, ranges)
         note_conversions(made.layers, lowered)
         dumps.lowered(lowered)

@@ -8,12 +8,13 @@ from planish.kernels.cpu.epilogue import accumulator_dtype
 from planish.kernels.workload import Workload
 
 
-def refuse_operands(w: Workload) -> str | None:
+def refuse_floats(w: Workload) -> str | None:
     """Why the f32 templates cannot take the operands; None when they can.
 
-    Any strides are taken. Symbolic sizes may stand in the batch and pixel axes.
+    Any strides are taken. Symbolic sizes may stand in the batch and pixel axes. Weights may be f16.
     """
-    if any(operand.dtype is not DType.F32 for operand in w.inputs[:2]):
+    x, weights = (operand.dtype for operand in w.inputs[:2])
+    if x is not DType.F32 or weights not in (DType.F32, DType.F16):
         return "an operand is not f32"
     if any(accumulator_dtype(w, n) is not DType.F32 for n in range(len(w.outputs))):
         return "the sums are not f32"
