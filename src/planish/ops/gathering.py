@@ -9,7 +9,7 @@ from __future__ import annotations
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError
 from planish.base.expr import Expr, index
-from planish.base.shapes import Dim, product
+from planish.base.shapes import Dim, Shape, dim_max, product
 from planish.ops.checks import (
     INTEGERS,
     NUMBERS,
@@ -100,6 +100,7 @@ def refuse_empty_data(args: Args, attrs: Attrs) -> str | None:
 def _infer_gather_elements(args: Args, attrs: Attrs) -> list[Result]:
     x, indices = require(args, 0), require(args, 1)
     expect_dtype(args, 1, INTEGERS)
+    facts: tuple[Fact, ...] = ()
     if x.shape is not None and indices.shape is not None:
         axis = axis_of(int_attr(attrs, "axis", 0), len(x.shape))
         if len(indices.shape) != len(x.shape):
@@ -108,7 +109,22 @@ def _infer_gather_elements(args: Args, attrs: Attrs) -> list[Result]:
                 "have different ranks"
             )
         _check_range(indices, x.shape[axis], "GatherElements")
-    return [Result(x.dtype, indices.shape)]
+        facts = within(indices.shape, x.shape, axis)
+    return [Result(x.dtype, indices.shape, facts=facts)]
+
+
+def within(indices: Shape, data: Shape, axis: int) -> tuple[Fact, ...]:
+    """What must hold so that no element is looked for beyond the data on the axes besides `axis`.
+
+    Raises:
+        ModelError: It cannot hold.
+    """
+    facts: tuple[Fact, ...] = ()
+    for n, (have, room) in enumerate(zip(indices, data, strict=True)):
+        if n != axis:
+            what = f"indices {text(indices)} over data {text(data)} on axis {n}"
+            facts += equal(dim_max(have, room), room, what)
+    return facts
 
 
 def _gather_elements(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:

@@ -14,6 +14,7 @@ from planish.ops.checks import (
     expect_rank,
     flag_attr,
     int_attr,
+    ints_attr,
     require,
     shape_of,
 )
@@ -54,6 +55,8 @@ def _infer_pool(accepts: frozenset[DType], outputs: int) -> Callable[[Args, Attr
         dtype = expect_dtype(args, 0, accepts)
         x = require(args, 0)
         expect_rank(x.shape, 3, 0)
+        if min(ints_attr(attrs, "pads") or (0,)) < 0:
+            raise ModelError(f"pads are {attrs['pads']}, expected none below 0")
         shape: Shape = tuple(unknown(n) for n in range(len(kernel_of(attrs, None, "pool")) + 2))
         if x.shape is not None:
             shape = (*x.shape[:2], *_windows(args, attrs).out)

@@ -7,7 +7,7 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError
 from planish.base.expr import Expr, call, const, index
-from planish.base.shapes import Shape, ceildiv
+from planish.base.shapes import Dim, Shape, ceildiv
 from planish.ops.checks import (
     FLOATS,
     INTEGERS,
@@ -19,9 +19,9 @@ from planish.ops.checks import (
     shape_of,
     text,
 )
-from planish.ops.op import Args, Attrs, Op, Result
+from planish.ops.op import Args, Attrs, Fact, Op, Result
 from planish.ops.pointwise import single
-from planish.ops.scalar import Index, add, cast, clamp, div, floordiv, load, mul, sub
+from planish.ops.scalar import Index, add, cast, clamp, div, floordiv, load, mul, size, sub
 
 
 def _infer_quantize(args: Args, attrs: Attrs) -> list[Result]:
@@ -31,17 +31,16 @@ def _infer_quantize(args: Args, attrs: Attrs) -> list[Result]:
         if attrs.get("output_dtype") and wanted is not zero.dtype:
             raise ModelError(f"output_dtype is {wanted}, the zero point is {zero.dtype}")
         wanted = zero.dtype
-    _check_scale(args, attrs)
-    return [Result(wanted, x.shape)]
+    return [Result(wanted, x.shape, facts=_check_scale(args, attrs))]
 
 
 def _infer_dequantize(args: Args, attrs: Attrs) -> list[Result]:
     x, scale = require(args, 0), require(args, 1)
-    _check_scale(args, attrs)
-    return [Result(dtype_attr(attrs, "output_dtype", scale.dtype), x.shape)]
+    facts = _check_scale(args, attrs)
+    return [Result(dtype_attr(attrs, "output_dtype", scale.dtype), x.shape, facts=facts)]
 
 
-def _check_scale(args: Args, attrs: Attrs) -> None:
+def _check_scale(args: Args, attrs: Attrs) -> tuple[Fact, ...]:
     x, scale, zero = require(args, 0), require(args, 1), given(args, 2)
     if scale.dtype not in FLOATS and scale.dtype is not DType.I32:
         raise ModelError(f"the scale is {scale.dtype}, expected a float")
@@ -50,7 +49,7 @@ def _check_scale(args: Args, attrs: Attrs) -> None:
             f"scale {text(scale.shape)} and zero point {text(zero.shape)} differ in shape"
         )
     if x.shape is None or scale.shape is None or _is_scalar(scale.shape):
-        return
+        return ()
     axis = axis_of(int_attr(attrs, "axis", 1), len(x.shape))
     if len(scale.shape) not in (1, len(x.shape)):
         raise ModelError(f"a scale of shape {text(scale.shape)} does not fit {text(x.shape)}")
@@ -58,6 +57,8 @@ def _check_scale(args: Args, attrs: Attrs) -> None:
         both = (scale.shape[0], x.shape[axis])
         if all(isinstance(dim, int) for dim in both):
             raise ModelError(f"{both[0]} scales for {both[1]} slices of axis {axis}")
+        return (Fact("equal" if _known_later(*both) else "broadcast", *both),)
+    return ()
 
 
 def _same_parameters(scale: Shape | None, zero: Shape | None) -> bool:
@@ -81,8 +82,10 @@ def _parameter(args: Args, attrs: Attrs, number: int, at: Index) -> Expr:
     if _is_scalar(shape):
         return load(number, [index(0)] * len(shape), arg.dtype)
     axis = axis_of(int_attr(attrs, "axis", 1), len(data))
-    if len(shape) == 1:
+    if len(shape) == 1 and (shape[0] == data[axis] or _known_later(shape[0], data[axis])):
         return load(number, (at[axis],), arg.dtype)
+    if len(shape) == 1 and not isinstance(shape[0], int):  # one for all, or one a slice
+        return load(number, (clamp(at[axis], index(0), size(shape[0] - 1)),), arg.dtype)
     block = int_attr(attrs, "block_size", 0) or ceildiv(data[axis], shape[axis])
     place = [floordiv(i, index(block)) if n == axis else i for n, i in enumerate(at)]
     return load(number, place, arg.dtype)
@@ -121,6 +124,11 @@ def _dequantize(args: Args, attrs: Attrs, output: int, at: Index) -> Expr:
     wide = DType.I64 if x.dtype in (DType.I32, DType.U32) else DType.I32
     distance = cast(sub(cast(value, wide), cast(zero, wide)), work)
     return cast(mul(distance, cast(_parameter(args, attrs, 1, at), work)), result)
+
+
+def _known_later(parameters: Dim, slices: Dim) -> bool:
+    """True where a fact holds the slices to the number of parameters at run time."""
+    return isinstance(parameters, int) and not isinstance(slices, int)
 
 
 def _refuse_quantize(args: Args, attrs: Attrs) -> str | None:

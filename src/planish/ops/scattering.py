@@ -26,7 +26,7 @@ from planish.ops.checks import (
     str_attr,
     text,
 )
-from planish.ops.gathering import place_of, refuse_empty_data
+from planish.ops.gathering import place_of, refuse_empty_data, within
 from planish.ops.op import Args, Attrs, Fact, Op, Result
 from planish.ops.scalar import (
     Index,
@@ -68,9 +68,11 @@ def _infer_elements(args: Args, attrs: Attrs) -> list[Result]:
     expect_rank(x.shape, 1, 0)
     facts: list[Fact] = []
     if x.shape is not None:
-        axis_of(int_attr(attrs, "axis", 0), len(x.shape))
+        axis = axis_of(int_attr(attrs, "axis", 0), len(x.shape))
         for number, other in ((1, indices.shape), (2, updates.shape)):
             expect_rank(other, len(x.shape), number, len(x.shape))
+        if indices.shape is not None:
+            facts += within(indices.shape, x.shape, axis)
     if indices.shape is not None and updates.shape is not None:
         for a, b in zip(indices.shape, updates.shape, strict=True):
             facts += equal(a, b, "indices against updates")
