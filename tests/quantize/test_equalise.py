@@ -13,7 +13,7 @@ from planish.graph.verify import verify
 from planish.quantize.equalise import equalise, find_pairs
 
 
-def skewed(text: str, powers: list[float]) -> Graph:
+def skewed(text: str, powers: list[float], bias_factor: float = 1.0) -> Graph:
     """A network whose first layer's channels differ widely."""
     graph = graph_of(text)
     node = next(n for n in graph.nodes if n.name == "c0")
@@ -22,7 +22,7 @@ def skewed(text: str, powers: list[float]) -> Graph:
     assert bias is not None
     factors = np.float32(10.0) ** np.array(powers, np.float32)
     weights.data = np.asarray(weights.data) * factors.reshape(-1, 1, 1, 1)
-    bias.data = np.asarray(bias.data) * factors
+    bias.data = np.asarray(bias.data) * factors * np.float32(bias_factor)
     return graph
 
 
@@ -39,13 +39,22 @@ def test_the_function_stays(powers: list[float]) -> None:
 
 
 def test_channels_end_with_equal_ranges() -> None:
-    graph = skewed(DEPTHWISE, [2.0, -2.0, 1.0, 0.0, -1.0, 0.5])
+    graph = skewed(DEPTHWISE, [2.0, -2.0, 1.0, 0.0, -1.0, 0.5], bias_factor=0.0)
+    _set_bias(graph, "c1", np.zeros(6, np.float32))
     pairs = equalise(graph)
     assert [(p.first.name, p.second.name) for p in pairs] == [("c0", "c1"), ("c1", "c2")]
     first, second, third = (np.abs(_weights(graph, name)) for name in ("c0", "c1", "c2"))
     made, middle = first.max(axis=(1, 2, 3)), second.max(axis=(1, 2, 3))
     assert np.allclose(made, middle, rtol=0.02)
     assert np.allclose(middle, third.max(axis=(0, 2, 3)), rtol=0.02)
+
+
+def test_a_channel_that_is_all_bias_is_not_blown_up() -> None:
+    graph = skewed(DEPTHWISE, [-8.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    bias = np.array([0.5, 1.0, -0.2, 0.1, 0.3, 0.4], np.float32)
+    _set_bias(graph, "c0", bias)
+    assert equalise(graph)[0].factors[0] >= 0.5
+    assert np.abs(_bias(graph, "c0")).max() <= 1.0001
 
 
 def test_a_clip_becomes_one_for_each_channel() -> None:
@@ -79,6 +88,18 @@ def test_a_channel_of_zeros_stays() -> None:
 def test_what_somebody_else_reads_is_left_alone() -> None:
     assert not list(find_pairs(graph_of(RESIDUAL)))  # r0 is a skip, p a pool of what is one
     assert not list(find_pairs(graph_of(BRANCHES)))
+
+
+def _set_bias(graph: Graph, name: str, data: np.ndarray) -> None:
+    (value,) = [node.inputs[2] for node in graph.nodes if node.name == name]
+    assert value is not None
+    value.data = data
+
+
+def _bias(graph: Graph, name: str) -> np.ndarray:
+    (value,) = [node.inputs[2] for node in graph.nodes if node.name == name]
+    assert value is not None
+    return np.asarray(value.data)
 
 
 def _weights(graph: Graph, name: str) -> np.ndarray:
