@@ -19,7 +19,7 @@ from planish.importer import import_model
 from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.passes.merge_siblings import merge_siblings
 from planish.passes.rewrite import PassRun
-from planish.passes.table import PASSES
+from planish.passes.table import INTEGER_PASSES, PASSES
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
@@ -120,3 +120,12 @@ def test_residual_branches_are_siblings() -> None:
     assert [len(layer.siblings) for layer in merged] == [2]
     sums = [layer.kind for layer in layers for node in layer.nodes if node.op == "Sum"]
     assert sums == ["conv"] * 16
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_passes_to_integers_find_nothing_in_floats(name: str) -> None:
+    graph = import_model(shared(name))
+    run = PassRun(graph)
+    for work in PASSES:
+        run.run(work)
+    assert [run.run(work) for work in INTEGER_PASSES] == [0] * len(INTEGER_PASSES)
