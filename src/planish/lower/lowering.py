@@ -150,7 +150,7 @@ class _Lowering:
         if value.data is not None:
             if id(value) not in self.constants:
                 stored = DType.from_numpy(value.data.dtype)  # maybe narrower than its type
-                stored = stored if stored is DType.F16 else value.dtype
+                stored = stored if value.dtype is DType.F32 else value.dtype
                 buffer = Buffer("weight", stored, int(value.data.size), value.name)
                 view = Storage(buffer, value.shape, dense_strides(value.shape))
                 self.constants[id(value)] = Source(view, value.data)

@@ -36,6 +36,7 @@ from planish.pipeline.provenance import with_provenance
 from planish.pipeline.quantiser import Quantiser, make_quantiser
 from planish.pipeline.trial import tuned_plan
 from planish.plan import Plan, Profile
+from planish.quantize.compress import compress_weights
 from planish.quantize.halve import halve_weights
 from planish.quantize.record import Calibration
 from planish.quantize.settings import Settings, make_settings
@@ -86,7 +87,8 @@ def build(
     Args:
         model: Path of an ONNX file, its bytes, or a loaded model.
         precision: "fp32"; "int8"; or "fp16": weights are stored in half precision, and widened as
-            they are read (arithmetic stays in f32).
+            they are read (arithmetic stays in f32); or "int8-weights": those of matrix products
+            are stored as bytes, with a scale a column (arithmetic stays in f32).
         calibration: For int8: arrays, tuples or dicts of them; a folder of pictures, a .npy or .npz
             file, "module:function"; or a saved calibration. A model with QuantizeLinear nodes of
             its own needs none.
@@ -128,7 +130,8 @@ def build(
         dumps = all_dumps.pop() if all_dumps else Dumps(None, 0)
         graph, ranges = read()
         table = PASSES if optimised else PLAIN_PASSES
-        made = optimise(graph, dumps, table, opt_dims(ranges), quantiser)
+        narrow = compress_weights if options.precision == "int8-weights" else None
+        made = optimise(graph, dumps, table, opt_dims(ranges), quantiser, narrow)
         if options.precision == "fp16":
             halve_weights(made.graph, made.layers)
         lowered = lower(made, target, ranges)
@@ -170,6 +173,7 @@ def optimise(
     passes: Sequence[Pass] = PASSES,
     opt: Mapping[str, int] | None = None,
     quantise: Callable[[Graph], None] | None = None,
+    narrow: Callable[[Graph], object] | None = None,
 ) -> Optimised:
     """Run the passes, then group the nodes into layers.
 
@@ -180,6 +184,7 @@ def optimise(
         opt: Likely sizes of the symbolic dims, for numeric checks.
         quantise: Puts pairs of QuantizeLinear and DequantizeLinear into the simplified graph of
             floats; None: what the model brings stays.
+        narrow: Changes how weights are stored, after all passes; None: they stay.
     """
     dumps = dumps or Dumps(None, 0)
     checks = PassChecks(graph, opt or {}, knobs.CHECK.value)
@@ -204,6 +209,8 @@ def optimise(
     for work in INTEGER_PASSES if passes is not PLAIN_PASSES else ():
         run.run(work)
         _count(stages, work.stage, len(graph.nodes))
+    if narrow is not None:
+        narrow(graph)
     reasons = {id(node): why for node in graph.nodes if (why := native_reason(node)) is not None}
     if passes is PLAIN_PASSES:
         layers = single_layers(graph, native_reason)

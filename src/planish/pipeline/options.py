@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from planish.base.errors import BuildError
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8-weights", "int8")
 LEVELS = range(6)
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)

@@ -11,10 +11,11 @@ from planish.kernels.workload import Workload
 def refuse_floats(w: Workload) -> str | None:
     """Why the f32 templates cannot take the operands; None when they can.
 
-    Any strides are taken. Symbolic sizes may stand in the batch and pixel axes. Weights may be f16.
+    Any strides are taken. Symbolic sizes may stand in the batch and pixel axes. Weights may be
+    stored as f16 or as whole numbers of a byte.
     """
     x, weights = (operand.dtype for operand in w.inputs[:2])
-    if x is not DType.F32 or weights not in (DType.F32, DType.F16):
+    if x is not DType.F32 or weights not in (DType.F32, DType.F16, DType.I8):
         return "an operand is not f32"
     if any(accumulator_dtype(w, n) is not DType.F32 for n in range(len(w.outputs))):
         return "the sums are not f32"

@@ -3,7 +3,7 @@
 A step takes some neighbouring channels of a pixel (`depth`), the same in all lanes, and the weights
 of these channels for each column:
 
-    f32            1 channel     sum += x · w                               weights f32 or f16
+    f32            1 channel     sum += x · w                               weights f32, f16, s8
     bytes          4 channels    sum += x0·w0 + x1·w1 + x2·w2 + x3·w3       vpdpbusd
     pairs          4 channels    sum += (x0·w0 + x2·w2) + (x1·w1 + x3·w3)   pmaddwd
     plain          1 channel     sum += x · w, on i32
@@ -107,6 +107,9 @@ class Product:
         """A vector of weights of one part of a step."""
         if self.weights is DType.F16:
             return widen(MathBlocks(f, self.target), f.load(vector("i16", lanes), at), DType.F16)
+        if self.name == "f32" and self.weights is DType.I8:
+            wide = f.cast("sext", f.load(vector("i8", lanes), at), vector("i32", lanes))
+            return f.cast("sitofp", wide, vector(self.total, lanes))
         if self.name == "plain":
             return f.load(vector(self.weights.llvm, lanes), at)
         return f.load(vector(self.total, lanes), at)
@@ -143,7 +146,7 @@ class Product:
 
 
 def float_product(weights: DType, target: CpuTarget) -> Product:
-    """f32 multiply-adds; weights that are stored as f16 are widened as they are loaded."""
+    """f32 multiply-adds; weights that are stored as f16 or s8 are widened as they are loaded."""
     return Product("f32", DType.F32, weights, 1, 1, "float", 1.0, target)
 
 
