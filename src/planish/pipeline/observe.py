@@ -36,8 +36,9 @@ from planish.runtime import Engine
 from planish.targets.cpu import CpuTarget
 
 JUDGES = 8  # samples on which observers are compared
-KEPT = 32  # samples on which biases are corrected, at most
+KEPT = 48  # samples on which biases are corrected, and the corrections are judged
 _MOST_RUNS = 1600  # layers times samples, for bias correction
+_CLEARLY = 0.95  # of the error, which corrected biases must leave at most
 
 
 def calibrate(
@@ -80,7 +81,7 @@ def calibrate(
                 scales = {
                     n: activation_scale(r, settings.symmetric) for n, (_, r) in chosen.items()
                 }
-                biases = trial.correct(scales, seen.means, progress)
+                biases = trial.correct(scales, seen, progress)
     return Calibration(
         digest,
         samples.digest,
@@ -154,12 +155,14 @@ class _Seen:
         histograms: Root value -> what it was.
         kept: Samples with the least digests, each as one feed.
         means: For each of them, contraction -> the mean of each channel.
+        results: For each of them, the network's outputs by name.
         count: Samples in all.
     """
 
     histograms: dict[str, Histogram]
     kept: list[Arrays]
     means: list[dict[str, np.ndarray]]
+    results: list[dict[str, np.ndarray]]
     count: int
 
 
@@ -190,11 +193,12 @@ def _stream(
             count += len(feed.keys)
             progress("calibrating", count, samples.count)
         chosen = [_tiled(arrays, batch) for arrays in kept.samples()]
-        found = []
+        found, results = [], []
         for arrays in chosen:
             buffers = run(arrays)
             found.append({name: buffers[output].copy() for name, output in means.items()})
-    return _Seen(histograms, chosen, found, count)
+            results.append({value.name: buffers[value.name].copy() for value in graph.outputs})
+    return _Seen(histograms, chosen, found, results, count)
 
 
 def _units(feed: Feed, batch: object) -> Iterator[tuple[Arrays, int]]:
@@ -309,34 +313,40 @@ class _Trial:
         """
         if not groups:
             return {}
-        exact = self._outputs({})
+        judges = slice(JUDGES)
+        exact = self._outputs({}, judges)
         chosen: dict[str, tuple[str, Range]] = {}
         for number, (group, several) in enumerate(groups.items()):
             errors = []
             for _, found in several:
                 scale = activation_scale(found, self.symmetric)
-                errors.append(_distance(self._outputs({group: scale}), exact))
+                errors.append(_distance(self._outputs({group: scale}, judges), exact))
             chosen[group] = several[int(np.argmin(errors))]
             progress("choosing ranges", number + 1, len(groups))
         return chosen
 
-    def _outputs(self, scales: Mapping[str, Scale]) -> list[list[np.ndarray]]:
-        given = self.simulation.parameters(scales)
-        return [
-            [made[name] for name in self.results]
-            for made in (self.engine.run({**arrays, **given}) for arrays in self.kept[:JUDGES])
-        ]
-
-    def correct(
+    def _outputs(
         self,
         scales: Mapping[str, Scale],
-        means: list[dict[str, np.ndarray]],
-        progress: Progress,
-    ) -> Biases:
-        """Bias corrections, on as many samples as there is time for."""
+        which: slice,
+        biases: Mapping[str, np.ndarray] | None = None,
+    ) -> list[list[np.ndarray]]:
+        """The network's outputs for some of the kept samples."""
+        given = self.simulation.parameters(scales, biases)
+        return [
+            [made[name] for name in self.results]
+            for made in (self.engine.run({**arrays, **given}) for arrays in self.kept[which])
+        ]
+
+    def correct(self, scales: Mapping[str, Scale], seen: _Seen, progress: Progress) -> Biases:
+        """Bias corrections, on as many samples as there is time for; none where they do not help.
+
+        Half of the samples serve to find them. They are kept if they bring the outputs of the
+        other half clearly nearer to those in floats.
+        """
         layers = list(self.simulation.means)
-        count = max(4, min(len(self.kept), _MOST_RUNS // len(layers)))
-        wanted = {name: _average([m[name] for m in means[:count]]) for name in layers}
+        count = max(2, min(len(self.kept) // 2, _MOST_RUNS // len(layers)))
+        wanted = {name: _average([m[name] for m in seen.means[:count]]) for name in layers}
 
         def measure(biases: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             given = self.simulation.parameters(scales, biases)
@@ -347,7 +357,13 @@ class _Trial:
         def tell(done: int) -> None:
             progress("correcting biases", done, len(layers))
 
-        return correct_biases(layers, wanted, measure, tell)
+        found = correct_biases(layers, wanted, measure, tell)
+        others = slice(count, None) if len(self.kept) > count else slice(None)
+        exact = [[made[name] for name in self.results] for made in seen.results[others]]
+        errors = [
+            _distance(self._outputs(scales, others, biases), exact) for biases in (None, found)
+        ]
+        return found if errors[1] < _CLEARLY * errors[0] else {}
 
 
 def _average(rows: Sequence[np.ndarray]) -> np.ndarray:
