@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from planish.base.errors import ModelError
 from planish.cli import arguments
 
 if TYPE_CHECKING:
@@ -135,22 +136,22 @@ def _step(number: int, step: NativeStep | HostStep) -> dict[str, Any]:
 
 def _model(terminal: Terminal, path: Path) -> None:
     """Every operator, native or why not. Problems of a bad file are raised, all of them."""
-    from planish.passes.fuse_layers import native_reason
     from planish.pipeline import read_graph
-    from planish.pipeline.plain import expand_graph
+    from planish.pipeline.listing import list_operators
 
+    listing = list_operators(path)
+    if listing.problems or listing.unsupported:
+        unknown = [f"{who}: no implementation is known" for who in listing.unsupported]
+        raise ModelError("the model cannot be imported:", [*listing.problems, *unknown])
     graph = read_graph(path)
-    before = Counter(node.op for node in graph.nodes)
-    op_of = {node.name: node.op for node in graph.nodes}
-    expand_graph(graph)
+    before = Counter(row.op for row in listing.rows)
     host = [
-        {"name": node.name, "op": node.op, "origin": list(node.origin), "why": why}
-        for node in graph.nodes
-        if (why := native_reason(node)) is not None
-    ]
-    on_host = Counter(
-        op for row in host for op in {op_of.get(name, row["op"]) for name in row["origin"]}
-    )
+        {"name": row.name, "op": row.op, "domain": row.domain, "opset": row.version,
+         "origin": [row.name], "why": row.reason}
+        for row in listing.rows
+        if not row.native
+    ]  # fmt: skip
+    on_host = Counter(row["op"] for row in host)
     operators = [
         {"op": op, "nodes": count, "native": max(0, count - on_host[op]), "host": on_host[op]}
         for op, count in sorted(before.items())
