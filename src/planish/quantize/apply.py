@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from planish.base.errors import BuildError
-from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
+from planish.graph.graph import Graph, Node, Patch, Value, constant
 from planish.graph.infer import infer_types
 from planish.quantize.insert import bias_place, channel_axis
 from planish.quantize.observers import Range
@@ -113,25 +113,21 @@ def _add(graph: Graph, node: Node, added: np.ndarray) -> None:
         holder, operand = place
         old = holder.inputs[operand]
         assert old is not None and old.data is not None
-        total = np.asarray(old.data) + added.astype(old.dtype.numpy).reshape(old.shape)
-        graph.reread(holder, old, constant(graph.fresh(old.name), total.astype(old.dtype.numpy)))
+        data = np.asarray(old.data)
+        total = (data + added.reshape(data.shape)).astype(data.dtype)
+        graph.reread(holder, old, constant(graph.fresh(old.name), total))
         return
     result = node.output
-    bias = constant(graph.fresh(f"{node.name}.bias"), added.astype(result.dtype.numpy))
-    if node.op == "Conv":
-        bias.data = (
-            bias.data
-            if bias.data is None
-            else bias.data.reshape((1, -1) + (1,) * (len(result.shape) - 2))
-        )
-        bias.type = TensorType(bias.dtype, () if bias.data is None else bias.data.shape)
-    total_value = Value(graph.fresh(f"{result.name}.corrected"), result.type)
+    shape = (1, -1) + (1,) * (len(result.shape) - 2) if node.op == "Conv" else (-1,)
+    data = added.astype(result.dtype.numpy).reshape(shape)
+    bias = constant(graph.fresh(f"{node.name}.bias"), data)
+    corrected = Value(graph.fresh(f"{result.name}.corrected"), result.type)
     readers = graph.users(result)
-    node_add = Node("Add", [result, bias], [total_value], name=f"{node.name}.correction",
-                    origin=node.origin)  # fmt: skip
-    graph.apply(Patch(f"{node.name} gets a bias", add=(node_add,)), STEP)
+    name = f"{node.name}.correction"
+    plus = Node("Add", [result, bias], [corrected], name=name, origin=node.origin)
+    graph.apply(Patch(f"{node.name} gets a bias", add=(plus,)), STEP)
     for reader in readers:
-        graph.reread(reader, result, total_value)
+        graph.reread(reader, result, corrected)
     if graph.is_output(result):
-        total_value.name, result.name = result.name, total_value.name
-        graph.outputs = [total_value if v is result else v for v in graph.outputs]
+        corrected.name, result.name = result.name, corrected.name
+        graph.outputs = [corrected if v is result else v for v in graph.outputs]
