@@ -11,6 +11,10 @@ member (a graph input, say), its contractions read a copy:
 
     x: s8 ─ ConvInteger(zx)    becomes    x ─ Cast ─ Add(128) ─ Cast(u8) ─ ConvInteger(zx + 128)
 
+What is not negative keeps its numbers, so that padding stays 0:
+
+    x ─ Relu ─ Q(s, 0: s8) ─ y      becomes      x ─ Relu ─ Clip(127 · s) ─ Q(s, 0: u8) ─ y
+
 Not handled: the second operand of a product; contractions whose weights are computed.
 """
 
@@ -22,8 +26,10 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
-from planish.passes.match import first_input, known_rank
+from planish.passes.join_pairs import bounds_of
+from planish.passes.match import first_input, known_rank, make, number
 from planish.passes.move_quants import MOVES, moved_data, only_moves
+from planish.passes.quantised import grid_of
 from planish.passes.rewrite import Pass
 
 _SHIFT = 128
@@ -36,7 +42,7 @@ def find(graph: Graph) -> Iterator[Patch]:
         if graph.holds(node) and node.op == "QuantizeLinear" and node.output.dtype is DType.I8:
             nodes = _connected(graph, node)
             if nodes and any(n.op in _CONTRACTIONS for n in nodes):
-                yield _retyped(graph, nodes)
+                yield _retyped(graph, nodes, 0 if _is_positive(nodes) else _SHIFT)
     for node in graph.nodes:
         if graph.holds(node) and node.op in _CONTRACTIONS and _reads_signed(node):
             yield _copied(graph, node)
@@ -99,14 +105,35 @@ def _reads(node: Node, value: Value) -> bool:
     return padded and not any(other is value for other in others)
 
 
-def _retyped(graph: Graph, nodes: dict[Node, None]) -> Patch:
+def _is_positive(nodes: dict[Node, None]) -> bool:
+    """Whether a set holds no number below 0 and has its zero points there."""
+    for node in nodes:
+        zero = node.input(2)
+        if node.op == "QuantizeLinear":
+            source = first_input(node).producer
+            bounds = None if source is None else bounds_of(source)
+            if bounds is None or bounds[1] < 0.0 or grid_of(node, "QuantizeLinear") is None:
+                return False
+        if node.op in MOVES:
+            zero = zero if node.op == "Pad" else None
+            if any(value.is_const for value in moved_data(node)):
+                return False
+        if zero is not None and np.any(np.asarray(zero.data) != 0):
+            return False
+    return True
+
+
+def _retyped(graph: Graph, nodes: dict[Node, None], shift: int) -> Patch:
     new: dict[Value, Value] = {}
     added: list[Node] = []
     pairs: list[tuple[Value, Value]] = []
     for node in graph.nodes:
         if node not in nodes:
             continue
-        made = _unsigned(graph, node, new)
+        made = _unsigned(graph, node, new, shift)
+        if node.op == "QuantizeLinear" and not shift:
+            added.append(_clipped(graph, node))
+            made.inputs[0] = added[-1].output
         for old, value in zip(node.outputs, made.outputs, strict=True):
             if old is not None and value is not None and old.dtype is DType.I8:
                 new[old] = value
@@ -118,23 +145,33 @@ def _retyped(graph: Graph, nodes: dict[Node, None]) -> Patch:
     return Patch(note, tuple(nodes), tuple(added), tuple(pairs))
 
 
-def _unsigned(graph: Graph, node: Node, new: dict[Value, Value]) -> Node:
+def _clipped(graph: Graph, node: Node) -> Node:
+    """The source of a node that quantises, held below what signed bytes can tell."""
+    source, grid = first_input(node), grid_of(node, "QuantizeLinear")
+    assert grid is not None
+    most = number(graph, f"{node.name}.most", (_SHIFT - 1) * grid.scale, source)
+    return make(graph, "Clip", [source, None, most], source, sources=[node])
+
+
+def _unsigned(graph: Graph, node: Node, new: dict[Value, Value], shift: int = _SHIFT) -> Node:
     """A node as it makes or reads unsigned bytes."""
     inputs = list(node.inputs)
     attrs = dict(node.attrs)
     if node.op in MOVES:
         for n in range(len(moved_data(node))):
             value = inputs[n]
-            inputs[n] = _shifted(graph, value) if value is None or value.is_const else new[value]
+            inputs[n] = (
+                _shifted(graph, value, shift) if value is None or value.is_const else new[value]
+            )
         if node.op == "Pad" and node.attrs.get("mode", "constant") == "constant":
             inputs += [None] * (3 - len(inputs))
-            inputs[2] = _shifted(graph, inputs[2], node.name)
+            inputs[2] = _shifted(graph, inputs[2], shift, node.name)
     else:
         if node.op != "QuantizeLinear":
             inputs[0] = new[first_input(node)]
         inputs += [None] * (3 - len(inputs))
         scale = None if node.op in _CONTRACTIONS else node.inputs[1]
-        inputs[2] = _shifted(graph, inputs[2], node.name, scale)
+        inputs[2] = _shifted(graph, inputs[2], shift, node.name, scale)
         if node.op == "QuantizeLinear":
             attrs.pop("output_dtype", None)
     outputs: list[Value | None] = []
@@ -149,14 +186,16 @@ def _unsigned(graph: Graph, node: Node, new: dict[Value, Value]) -> Node:
     return Node(node.op, inputs, outputs, attrs, name=node.name, origin=node.origin)
 
 
-def _shifted(graph: Graph, value: Value | None, name: str = "", like: Value | None = None) -> Value:
+def _shifted(
+    graph: Graph, value: Value | None, shift: int, name: str = "", like: Value | None = None
+) -> Value:
     """A constant of signed bytes as unsigned ones; 0 where it is left out."""
     if value is None:
         shape = () if like is None or not isinstance(like.data, np.ndarray) else like.data.shape
         data, name = np.zeros(shape, np.int8), f"{name}.zero"
     else:
         data, name = np.asarray(value.data), value.name
-    unsigned = np.asarray(data.astype(np.int16) + _SHIFT, np.uint8)
+    unsigned = np.asarray(data.astype(np.int16) + shift, np.uint8)
     return constant(graph.fresh(name), unsigned)
 
 
