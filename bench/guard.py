@@ -3,7 +3,7 @@
     python bench/guard.py                     MobileNet v2, no equalisation, 0.5 points of top-1
     python bench/guard.py --pictures 400 --bound 1 --json guard.json
 
-Plain INT8 of that kind reads hardly a picture any more. The guard has to end inside its bound and to
+Plain INT8 of that kind reads hardly a picture any more. The guard has to end inside its bound and
 keep most of the speed. Models and data are read at ../shared; without it there is nothing to do.
 """
 

@@ -239,7 +239,7 @@ def _confirm(
         rest = [name for name in order or builder.layers if name not in (*kept, *fast)]
         if choice.reached <= choice.bound or not rest or attempt == _REPAIRS:
             break
-        kept += rest[: max(1, len(kept))]
+        kept += rest[: max(1, len(kept) // 8)]
     if kept:
         choice.kept, choice.why = "mixed", "some layers cost too much accuracy in 8 bits"
         choice.layers |= dict.fromkeys(kept, GUARDED)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 Drop = Callable[[frozenset[str]], float]  # layers in floats -> how much worse than floats
-_RESTORED = 4  # layers that are tried in 8 bits again
+_RESTORED = 6  # groups of layers that are tried in 8 bits again
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,21 @@ def hold_accuracy(
     if count is None:
         return Held(tuple(order), False, tuple(run.path))
     kept = order[:count]
-    gains = saved or {}
-    for layer in sorted(kept[:-1], key=lambda name: -gains.get(name, 0.0))[:_RESTORED]:
-        fewer = [name for name in kept if name != layer]
+    return Held(tuple(_restored(run, kept, saved or {})), True, tuple(run.path))
+
+
+def _restored(run: _Run, kept: list[str], gains: Mapping[str, float]) -> list[str]:
+    """Without the groups of layers that may as well be in 8 bits.
+
+    Those that save most time come first, and among equals the least harmful.
+    """
+    order = sorted(reversed(kept[:-1]), key=lambda name: -gains.get(name, 0.0))
+    size = max(1, len(order) // _RESTORED)
+    for group in [order[n : n + size] for n in range(0, len(order), size)][:_RESTORED]:
+        fewer = [name for name in kept if name not in group]
         if run.inside(fewer):
             kept = fewer
-    return Held(tuple(kept), True, tuple(run.path))
+    return kept
 
 
 def _gallop(run: _Run, order: Sequence[str]) -> int | None:
