@@ -46,7 +46,8 @@ class Grid:
 
     def holds(self, number: float) -> bool:
         """Whether a number is on the grid."""
-        return (self.quantised(number) - self.zero) * np.float32(self.scale) == np.float32(number)
+        real = np.float32(self.quantised(number) - self.zero) * np.float32(self.scale)
+        return bool(real == np.float32(number))
 
 
 def grid_of(node: Node | None, op: str) -> Grid | None:
