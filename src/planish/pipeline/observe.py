@@ -111,11 +111,13 @@ def _candidates(
         wanted = settings.observer(group.names)
         names = list(OBSERVERS) if wanted == "auto" else [wanted]
         found: dict[Scale, tuple[str, Range]] = {}
+        listed: list[tuple[str, Range]] = []
         for name in names:
             made = observe(histograms[group.name], name, percentile=settings.percentile)
-            found.setdefault(activation_scale(made, settings.symmetric), (name, made))
+            scale = activation_scale(made, settings.symmetric)
+            listed.append(found.setdefault(scale, (name, made)))
         if len(found) > 1:
-            several[group.name] = list(found.values())
+            several[group.name] = listed
         else:
             chosen[group.name] = next(iter(found.values()))
     return several
@@ -309,21 +311,32 @@ class _Trial:
     ) -> dict[str, tuple[str, Range]]:
         """For each group the range, of some, that changes the network's outputs least.
 
-        All other values are floats meanwhile, so what is compared is one range's own effect.
+        Each is tried while all other values are floats. As saturation adds up where rounding does
+        not, what was chosen so is then compared, all values in 8 bits, with each observer for all;
+        the best of these counts.
+
+        Args:
+            groups: Group -> one range an observer, in the order of `OBSERVERS`.
+            progress: Called with the number of groups done.
         """
         if not groups:
             return {}
         judges = slice(JUDGES)
         exact = self._outputs({}, judges)
-        chosen: dict[str, tuple[str, Range]] = {}
+
+        def error(chosen: Mapping[str, tuple[str, Range]]) -> float:
+            scales = {n: activation_scale(r, self.symmetric) for n, (_, r) in chosen.items()}
+            return _distance(self._outputs(scales, judges), exact)
+
+        mixed: dict[str, tuple[str, Range]] = {}
         for number, (group, several) in enumerate(groups.items()):
-            errors = []
-            for _, found in several:
-                scale = activation_scale(found, self.symmetric)
-                errors.append(_distance(self._outputs({group: scale}, judges), exact))
-            chosen[group] = several[int(np.argmin(errors))]
+            distinct = list(dict.fromkeys(several))
+            errors = [error({group: found}) for found in distinct]
+            mixed[group] = distinct[int(np.argmin(errors))]
             progress("choosing ranges", number + 1, len(groups))
-        return chosen
+        uniform = [{group: several[n] for group, several in groups.items()}
+                   for n in range(len(OBSERVERS))]  # fmt: skip
+        return min([mixed, *uniform], key=error)
 
     def _outputs(
         self,
