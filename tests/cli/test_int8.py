@@ -46,6 +46,7 @@ def test_build_inspect(model: Path, data: Path, tmp_path: Path) -> None:
     assert any(row["conversion"] for row in record["steps"])
     text = planish("inspect", plan).stdout
     assert "conv_b" in text and "the user wants it so" in text
+    assert "only convert between floats and 8 bits" in text
 
 
 def test_pictures_and_their_spec_are_kept(model: Path, data: Path, tmp_path: Path) -> None:

@@ -89,6 +89,10 @@ def _plan(terminal: Terminal, path: Path, reasons: bool, text: bool) -> None:
             terminal.say(f"   - {line}")
     sizes = ", ".join(f"{n.replace('_', ' ')} {size_text(v)}" for n, v in record["memory"].items())
     terminal.say(f"sizes: {sizes}")
+    converting = [row["micros"] for row in record["steps"] if row["conversion"]]
+    if converting:
+        timed = f": {sum(converting):.1f} us" if any(converting) else ""
+        terminal.say(f"{len(converting)} steps only convert between floats and 8 bits{timed}")
     tell_choice(terminal, plan.provenance)
     if plan.provenance.get("quantization"):
         tell_layers(terminal, plan.provenance["quantization"]["layers"])
