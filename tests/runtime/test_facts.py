@@ -47,9 +47,7 @@ def test_sizes_that_broadcast_run(rows: tuple[int, int]) -> None:
 def test_sizes_of_inputs_that_do_not_fit_are_refused() -> None:
     with (
         planish.Engine(_plan(ADD)) as engine,
-        pytest.raises(
-            ShapeError, match="N and M must .* they are 2 and 3"
-        ),
+        pytest.raises(ShapeError, match=r"N and M must .* they are 2 and 3"),
     ):
         engine(_numbers(2, 3), _numbers(3, 3))
 

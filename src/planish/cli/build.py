@@ -20,7 +20,9 @@ def build(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The plan; MODEL.plan by default.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 (weights), int8-weights or int8.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16 (weights), int8-weights or int8.")
+    ] = "fp32",
     calibrate: quantised.Calibrate = "",
     preprocess: quantised.PreprocessSpec = "",
     observer: quantised.Observer = [],  # noqa: B006  # typer copies it

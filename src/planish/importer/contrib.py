@@ -173,4 +173,3 @@ _FUNCTIONS: dict[str, Write] = {
     "QuantizeLinear": _same("QuantizeLinear"),
     "DequantizeLinear": _same("DequantizeLinear"),
 }
-

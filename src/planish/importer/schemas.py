@@ -51,7 +51,18 @@ def node_problems(node: NodeProto, schema: Schema) -> list[str]:
         elif not _has_type(attr, declared):
             expected, kind = declared.type.name, AttributeProto.AttributeType.Name(attr.type)
             found.append(f"attribute {name!r} is {kind}, expected {expected}")
+        elif (words := _WORDS.get((schema.name, name))) and attr.s and attr.s not in words:
+            accepted = ", ".join(word.decode() for word in words)
+            found.append(f"attribute {name!r} is {attr.s!r}, expected one of {accepted}")
     return found
+
+
+_REDUCTIONS = (b"none", b"sum", b"mean")
+# What the schemas say in prose only, of operators whose functions take any other word for one.
+_WORDS = {
+    ("NegativeLogLikelihoodLoss", "reduction"): _REDUCTIONS,
+    ("SoftmaxCrossEntropyLoss", "reduction"): _REDUCTIONS,
+}
 
 
 def _has_type(attr: AttributeProto, declared: Any) -> bool:

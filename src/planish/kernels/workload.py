@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from planish.base.dtypes import DType
 from planish.base.expr import Expr, Size, print_expr, walk
 from planish.base.nest import Nest
-from planish.base.shapes import Dim, Shape, product, symbols_of
+from planish.base.shapes import Dim, Shape, evaluate, product, symbols_of
 
 Attr = int | float | str | tuple[int, ...] | tuple[str, ...]
 
@@ -158,6 +158,14 @@ def flops(workload: Workload) -> Dim:
     out = workload.outputs[0]  # attention: scores, then their product with the values
     rows = product(out.shape[:-1])
     return rows * w.shape[-2] * (x.shape[-1] + out.shape[-1]) * 2
+
+
+_SYMBOL = 8
+
+
+def typical(dim: Dim) -> int:
+    """A size as estimates take it: each symbol counts as 8, so that all estimates agree."""
+    return max(1, evaluate(dim, dict.fromkeys(symbols_of(dim), _SYMBOL)))
 
 
 def dense_strides(shape: Shape) -> Shape:

@@ -241,10 +241,10 @@ class Segment:
                 records = shares.add(cut) if share else []
                 for w in busy:
                     if share:
-                        row = (item.functions[0], args, records[w], 0)
-                        rows[w].append((*row, OWN))
+                        function, place = item.functions[0], records[w]
+                        rows[w].append((function, args, place, 0, OWN))
                         steps[w].append(item.step)
-                        helped[w].append(((*row, OTHERS), item.step))
+                        helped[w].append(((function, args, place, 0, OTHERS), item.step))
                     elif cut[w] < cut[w + 1]:
                         for function in item.functions:
                             rows[w].append((function, args, cut[w], cut[w + 1], 0))

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import astuple, fields, replace
 
-from planish.base.shapes import Dim, evaluate, symbols_of
 from planish.kernels.cpu.contraction import Contraction, Window
 from planish.kernels.cpu.contraction_code import Shape, tile_pixels
 from planish.kernels.cpu.pack import channel_blocks
 from planish.kernels.cpu.tile_epilogue import epilogue_of
 from planish.kernels.cpu.tiling import Kind, segments
 from planish.kernels.kernel import Config
+from planish.kernels.workload import typical
 from planish.targets.cpu import CpuTarget
 
 # (pixels, vectors) that fit the vector registers with the weights and a broadcast, by the number of
@@ -32,7 +32,7 @@ _TILES = {
 _FEW = ((1, 2), (1, 4), (2, 4), (3, 4), (4, 4))  # for few pixels: as many weights as can be
 _SAFE = Shape(mr=4, rows=1, nr=2, strip=1, chunk=1, unroll=1, fetch=0)
 _SHORT_ROW = 4  # pixels of a row up to which a tile takes several rows
-_SYMBOL, _LONG = 8, 64  # what a symbolic size is taken for in estimates; the last axis
+_LONG = 64  # what a symbolic last axis is taken for in estimates
 _BEST, _SECOND = 6, 3  # tiles offered with the best order of the units, and with another one too
 _BODY, _UNROLL = 48, 6  # FMAs in the body of a reduction loop; steps, at most
 _SOON = 200  # tiles until the next block of weights, for it to be fetched ahead
@@ -72,7 +72,7 @@ def _tiles(problem: Contraction, target: CpuTarget) -> list[tuple[int, int, int]
     """(pixels, rows, vectors) of tiles, evened out for the extents there are."""
     width = _row(problem)
     vectors = max(-(-count // target.lanes()) for count in _runs(problem))
-    above = _number(problem.windows[-2].extent) if len(problem.windows) > 1 else 1
+    above = typical(problem.windows[-2].extent) if len(problem.windows) > 1 else 1
     tiles = _TILES[32 if target.registers >= 32 else 16, target.fma]
     if width * above <= _SHORT_ROW:
         tiles = (*_FEW, *tiles)
@@ -121,7 +121,7 @@ def _strip(problem: Contraction, target: CpuTarget, shape: Shape) -> int:
     cells = shape.mr * shape.rows * shape.nr
     cycles = max(1, problem.steps * cells // 2)
     tiles = -(-_row(problem) // shape.mr)
-    outer = math.prod(_number(w.extent) for w in problem.windows[:-1]) // shape.rows
+    outer = math.prod(typical(w.extent) for w in problem.windows[:-1]) // shape.rows
     blocks = max(1, sum(problem.features) // (shape.nr * target.lanes()))
     enough = max(1, tiles * max(1, outer) * blocks // (16 * target.threads))
     return max(1, min(_UNIT_CYCLES // cycles, tiles, enough))
@@ -152,7 +152,7 @@ def _fetches_weights(problem: Contraction, shape: Shape, target: CpuTarget) -> b
 def _lines_of_a_set(problem: Contraction, shape: Shape) -> int:
     """Lines of a tile's inputs that fall into one set of the first cache, whose way is a page."""
     window = problem.windows[-1]
-    step = _number(window.x) * window.stride * problem.product.x.size
+    step = typical(window.x) * window.stride * problem.product.x.size
     if step < 64:
         return 1
     places = {(pixel * step) // 64 % 64 for pixel in range(shape.mr)}
@@ -172,7 +172,7 @@ def cost_of(problem: Contraction, shape: Shape, target: CpuTarget) -> float:
     kinds, looped = _kinds(problem, shape)
     outer = 1.0
     for window in problem.windows[: len(problem.windows) - looped]:
-        outer *= _number(window.extent) * _inside(window)
+        outer *= typical(window.extent) * _inside(window)
     weight = epilogue_of(problem, 0).weight
     cycles = 0.0
     for columns, count in Counter(block.columns for block in blocks).items():
@@ -195,7 +195,7 @@ def _rate(target: CpuTarget) -> float:
 
 
 def _whole(problem: Contraction, tiled: int) -> float:
-    return float(math.prod(_number(w.extent) for w in problem.windows[: -tiled or None]))
+    return float(math.prod(typical(w.extent) for w in problem.windows[: -tiled or None]))
 
 
 def _kinds(problem: Contraction, shape: Shape) -> tuple[Counter[tuple[Kind, ...]], int]:
@@ -243,7 +243,7 @@ def _inside(window: Window) -> float:
     """The part of an axis's taps that lies inside the input."""
     if not window.padded or window.taps == 1:
         return 1.0
-    extent, size = _number(window.extent), _number(window.size)
+    extent, size = typical(window.extent), typical(window.size)
     starts = (o * window.stride - window.before for o in range(extent))
     hits = sum(
         0 <= start + tap * window.dilation < size for start in starts for tap in range(window.taps)
@@ -257,7 +257,7 @@ def _traffic(problem: Contraction, shape: Shape, target: CpuTarget, blocks: int)
     steps, column = problem.steps, float(problem.product.column)
     weights = column * steps * sum(problem.features) / problem.group
     block = weights / blocks
-    sizes = (_number(w.size) / _number(w.extent) for w in problem.windows)
+    sizes = (typical(w.size) / typical(w.extent) for w in problem.windows)
     inputs = float(problem.product.x.size) * pixels * math.prod(sizes) * problem.channels
     tile = shape.mr * shape.rows
     tiles = max(1.0, pixels / tile)
@@ -283,15 +283,10 @@ def _level(size: float, target: CpuTarget) -> float:
 
 
 def _pixels(problem: Contraction) -> int:
-    return math.prod(_number(w.extent) for w in problem.windows[:-1]) * _row(problem)
+    return math.prod(typical(w.extent) for w in problem.windows[:-1]) * _row(problem)
 
 
 def _row(problem: Contraction) -> int:
     """Pixels along the last axis."""
     extent = problem.windows[-1].extent
-    return _number(extent) if isinstance(extent, int) else _LONG
-
-
-def _number(dim: Dim) -> int:
-    """A size, symbolic ones taken for something typical."""
-    return max(1, evaluate(dim, dict.fromkeys(symbols_of(dim), _SYMBOL)))
+    return typical(extent) if isinstance(extent, int) else _LONG

@@ -22,7 +22,7 @@ from planish.kernels.cpu.epilogue import split_bias
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.pack import lay_out
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
-from planish.kernels.workload import Workload
+from planish.kernels.workload import Workload, typical
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Module, Val, i64, vector, zero
 
@@ -108,7 +108,7 @@ def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     s, values = conv_shape(w), dict(c)
     rows, width = int(values["rows"]), int(values["width"])
     vectors = -(-s.channels // t.lanes())
-    tiles = _count(s.batch) * _count(product(s.out)) / (rows * width)
+    tiles = typical(s.batch) * typical(product(s.out)) / (rows * width)
     columns = (width - 1) * s.stride[-1] + (s.kernel[-1] - 1) * s.dilation[-1] + 1
     lines = s.taps // s.kernel[-1]
     if rows > 1:
@@ -116,10 +116,6 @@ def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     loads = lines * (columns + s.kernel[-1]) + rows * width
     cycles = max(s.taps * rows * width, loads) + 12
     return tiles * vectors * cycles / 3e9 / min(t.threads, 64)
-
-
-def _count(dim: Dim) -> int:
-    return dim if isinstance(dim, int) else 1
 
 
 def emit(w: Workload, c: Config, t: CpuTarget) -> Source:

@@ -25,7 +25,7 @@ from planish.kernels.cpu.depthwise_quads import Axis, Depthwise, Tile, axes_of, 
 from planish.kernels.cpu.epilogue import accumulator_dtype
 from planish.kernels.cpu.pack import lay_out
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
-from planish.kernels.workload import Workload
+from planish.kernels.workload import Workload, typical
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Module
 
@@ -111,16 +111,12 @@ def _short(w: Workload, tile: Tile, t: CpuTarget) -> bool:
 def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     """Estimated seconds: dot products, and what feeds and ends them, at 3 GHz."""
     d = Depthwise(w, tile_of(c), t)
-    tiles = _count(d.s.batch) * _count(product(tuple(a.out for a in d.outer)))
-    tiles *= -(-_count(d.vertical.out) // d.tile.rows)
-    tiles *= -(-_count(d.horizontal.out) // d.tile.width)
+    tiles = typical(d.s.batch) * typical(product(tuple(a.out for a in d.outer)))
+    tiles *= -(-typical(d.vertical.out) // d.tile.rows)
+    tiles *= -(-typical(d.horizontal.out) // d.tile.width)
     share = 1.0 if d.tile.bytes == t.vector_bytes else _NARROW
     cycles = d.tile_cycles() * share + 12
     return tiles * d.blocks * cycles / 3e9 / min(t.threads, 64)
-
-
-def _count(dim: Dim) -> int:
-    return dim if isinstance(dim, int) else 1
 
 
 def pack(w: Workload, c: Config, t: CpuTarget, number: int, array: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 from planish.base.shapes import Dim
 from planish.kernels.cpu.conv_lines import LineShape, LineWriter, lanes_for, refuse_lines
 from planish.kernels.cpu.pack import lay_out
+from planish.kernels.cpu.tile_epilogue import weight_of
 from planish.kernels.kernel import Config, Kernel, Source, symbol_for
-from planish.kernels.workload import Workload
+from planish.kernels.workload import Workload, typical
 from planish.targets.cpu import CpuTarget
 
 NAME = "cpu.conv.plain"
@@ -56,7 +57,7 @@ def pack(w: Workload, c: Config, t: CpuTarget, number: int, array: np.ndarray) -
 
 
 def cost(w: Workload, c: Config, t: CpuTarget) -> float:
-    """Estimated seconds: half of the peak, less where the lanes are few."""
+    """Estimated seconds: a multiply-add takes two cycles, less full lanes more of them."""
     values = dict(c)
     work = float(_count(w.inputs[1].shape))
     out = w.outputs[0].shape
@@ -64,14 +65,15 @@ def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     work *= _count((inputs[0], *inputs[2:]))
     width = lanes_for(w, t) * int(values["nv"])
     waste = -(-_count(out[1:2]) // width) * width / max(1, _count(out[1:2]))
-    cycles = work * waste / lanes_for(w, t) * 2
+    ends = _count(out) * (2 + max(map(weight_of, w.epilogue), default=0) / 2)
+    cycles = (work * 2 + ends) * waste / lanes_for(w, t)
     return cycles / 3e9 / max(1, t.threads)
 
 
 def _count(dims: tuple[Dim, ...]) -> int:
     total = 1
     for dim in dims:
-        total *= dim if isinstance(dim, int) else 32
+        total *= typical(dim)
     return total
 
 

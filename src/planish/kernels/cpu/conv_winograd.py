@@ -17,14 +17,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim, is_static
+from planish.base.shapes import is_static
 from planish.kernels.conv_shape import ConvShape, conv_shape, refuse_shape
 from planish.kernels.cpu.epilogue import accumulator_dtype
 from planish.kernels.cpu.pack import lay_out
 from planish.kernels.cpu.winograd_code import LINE, WinogradShape, WinogradWriter, channel_blocks
 from planish.kernels.cpu.winograd_math import transform_filter, transforms
 from planish.kernels.kernel import Config, Kernel, Source, symbol_for
-from planish.kernels.workload import Workload
+from planish.kernels.workload import Workload, typical
 from planish.targets.cpu import CpuTarget
 
 NAME = "cpu.conv_f32.winograd"
@@ -80,11 +80,11 @@ def configs(w: Workload, t: CpuTarget) -> Iterator[Config]:
 
 def _candidates(w: Workload, t: CpuTarget) -> Iterator[Config]:
     s = conv_shape(w)
-    widest = max(-(-_count(o.shape[1]) // t.lanes()) for o in w.outputs)
+    widest = max(-(-typical(o.shape[1]) // t.lanes()) for o in w.outputs)
     for m, form in itertools.product((2, 4, 6), ("fused", "split")):
-        if m > 2 and all(_count(out) <= m // 2 for out in s.out):
+        if m > 2 and all(typical(out) <= m // 2 for out in s.out):
             continue
-        tiles, points = _tile_count(s, m), (m + 2) ** 2
+        tiles, points = _tiletypical(s, m), (m + 2) ** 2
         for (nv, mr), times in itertools.product(_TILES[t.registers], (1, 2, 4, 8)):
             width, count = min(nv, widest), mr * times
             row = width * t.vector_bytes + (s.channels * 4 + LINE if form == "fused" else 0)
@@ -93,27 +93,23 @@ def _candidates(w: Workload, t: CpuTarget) -> Iterator[Config]:
                 yield (("m", m), ("form", form), ("tiles", count), ("mr", mr), ("nv", nv))
 
 
-def _tile_count(s: ConvShape, m: int) -> int:
+def _tiletypical(s: ConvShape, m: int) -> int:
     """Tiles of the whole output; a symbolic batch counts as one."""
-    count = s.batch if isinstance(s.batch, int) else 1
+    count = typical(s.batch)
     for out in s.out:
-        count *= -(-_count(out) // m)
+        count *= -(-typical(out) // m)
     return max(1, count)
-
-
-def _count(dim: Dim) -> int:
-    return dim if isinstance(dim, int) else 56
 
 
 def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     """Estimated seconds at 3 GHz: products, transforms, reading weights, waiting for the last."""
     s, values, lanes = conv_shape(w), dict(c), t.lanes()
     m, nv, mr, count = (int(values[name]) for name in ("m", "nv", "mr", "tiles"))
-    points, tiles = (m + 2) ** 2, _tile_count(s, m)
+    points, tiles = (m + 2) ** 2, _tiletypical(s, m)
     blocks, last = divmod(tiles, count)
     rows = blocks * count + -(-last // mr) * mr
     blocks += last > 0
-    vectors = [-(-_count(o.shape[1]) // lanes) for o in w.outputs]
+    vectors = [-(-typical(o.shape[1]) // lanes) for o in w.outputs]
     outs, passes = sum(vectors), sum(-(-v // nv) for v in vectors)
     step = max(mr * nv, mr + nv + 1) / (mr * nv)
     products = points * rows * outs * (s.channels * step + 2 + 12 / (mr * nv))

@@ -173,8 +173,8 @@ class DepthwiseWriter:
         single = Columns(0, 0, 1, (0, h.reach + 1), checked=True)
         end = frame.size(h.out)
         for run, start, last in ((single, i64(0), low), (inside, low, whole), (single, whole, end)):
-            with f.loop(start, last, run.width) as column:
-                self._tile(block, _Place(image, outer, row, column.index, rows, run))
+            with f.loop(start, last, run.width) as at:
+                self._tile(block, _Place(image, outer, row, at.index, rows, run))
 
     # ---- a tile ----------------------------------------------------------------------------------
 

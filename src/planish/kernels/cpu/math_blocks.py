@@ -151,7 +151,9 @@ class MathBlocks:
             pieces = [self.f.shuffle(a, b, range(2 * a.lanes)) for a, b in pairs]
         if x.lanes == 1:
             return self.f.extract(pieces[0], 0)
-        return pieces[0] if padded == x.lanes else self.f.shuffle(*pieces * 2, range(x.lanes))
+        return (
+            pieces[0] if padded == x.lanes else self.f.shuffle(pieces[0], pieces[0], range(x.lanes))
+        )
 
     def _nearest_piece(self, x: Val) -> Val:
         ty = vector("i32", x.lanes)

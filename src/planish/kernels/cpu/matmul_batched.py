@@ -19,12 +19,11 @@ from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.panel import Matrix, pack_panel
 from planish.kernels.cpu.vector_math import VectorMath
 from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
-from planish.kernels.workload import Workload
+from planish.kernels.workload import Workload, typical
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Module, Val, element_bytes, i64, zero
 
 DTYPES = (DType.F32, DType.F64, DType.I32, DType.U32, DType.I64, DType.U64)
-_GUESS = 64  # rows, columns or batch elements that a symbolic size is taken for
 
 
 def refuse(w: Workload, t: CpuTarget) -> str | None:
@@ -42,7 +41,7 @@ def configs(w: Workload, t: CpuTarget) -> Iterator[Config]:
     """The points worth timing, likeliest first."""
     a, b = w.inputs[:2]
     lanes = t.lanes(a.dtype.size)
-    m, columns = _guess(a.shape[-2]), _guess(b.shape[-1])
+    m, columns = typical(a.shape[-2]), typical(b.shape[-1])
     packs = ["phase"]
     if isinstance(b.shape[-2], int) and b.shape[-2] * 4 * lanes * a.dtype.size <= t.l2:
         packs.insert(0, "unit")
@@ -67,14 +66,10 @@ def _even(extent: int, limit: int) -> int:
 
 def _row_block(w: Workload, t: CpuTarget, mr: int, pack: str) -> int:
     """Rows of a unit: all when b is copied by each unit, else enough to share out the work."""
-    m = _guess(w.inputs[0].shape[-2])
+    m = typical(w.inputs[0].shape[-2])
     if pack == "unit":
         return -(-m // mr) * mr
     return min(-(-m // mr) * mr, -(-96 // mr) * mr)
-
-
-def _guess(dim: Dim) -> int:
-    return max(dim, 1) if isinstance(dim, int) else _GUESS
 
 
 def cost(w: Workload, c: Config, t: CpuTarget) -> float:
@@ -85,8 +80,8 @@ def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     lanes = t.lanes(a.dtype.size)
     batch = 1
     for extent in w.outputs[0].shape[:-2]:
-        batch *= _guess(extent)
-    m, k, n = _guess(a.shape[-2]), _guess(a.shape[-1]), _guess(b.shape[-1])
+        batch *= typical(extent)
+    m, k, n = typical(a.shape[-2]), typical(a.shape[-1]), typical(b.shape[-1])
     tiles = -(-m // mr) * -(-n // (nv * lanes)) * batch
     cycles = tiles * (k * max(mr * nv, mr + nv + 1) + 4 * nv + 10.0)
     if values["pack"] != "none":

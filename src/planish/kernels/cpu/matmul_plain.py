@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from planish.base.dtypes import DType
-from planish.base.shapes import Dim
 from planish.kernels.cpu.arithmetic import register_type
 from planish.kernels.cpu.epilogue import accumulator_dtype
 from planish.kernels.cpu.matmul_batched import BatchedWriter
+from planish.kernels.cpu.tile_epilogue import weight_of
 from planish.kernels.kernel import Config, Kernel, Source, symbol_for
-from planish.kernels.workload import Workload
+from planish.kernels.workload import Workload, typical
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import element_bytes
 
@@ -49,12 +49,11 @@ def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     lanes = t.lanes(element_bytes(register_type(accumulator_dtype(w, 0))))
     total: float = 1.0
     for dim in (*w.outputs[0].shape, w.inputs[0].shape[-1]):
-        total *= _count(dim)
-    return total * 4 / lanes / 3e9 / max(1, t.threads)
-
-
-def _count(dim: Dim) -> int:
-    return dim if isinstance(dim, int) else 64
+        total *= typical(dim)
+    ends = 2 + max(map(weight_of, w.epilogue), default=0) / 2
+    for dim in w.outputs[0].shape:
+        ends *= typical(dim)
+    return (total * 4 + ends) / lanes / 3e9 / max(1, t.threads)
 
 
 KERNEL = Kernel(NAME, "matmul", refuse, configs, emit, cost=cost)

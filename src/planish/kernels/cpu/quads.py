@@ -68,16 +68,18 @@ def weight_vectors(dot: Dot, quads: np.ndarray) -> np.ndarray:
 
 def interleave(f: Function, rows: Sequence[Val], chunks: Sequence[int]) -> list[Val]:
     """Some chunks of at most four rows of bytes; missing rows repeat another."""
-    a, b, c, d = (*rows, *rows[-1:] * 3)[:4] if len(rows) != 2 else (*rows, *rows)
+    filled = [*rows, *rows] if len(rows) == 2 else [*rows, rows[-1], rows[-1], rows[-1]]
+    a, b, c, d = filled[:4]
     made: dict[int, Val] = {}
     for half in dict.fromkeys(chunk // 2 for chunk in chunks):
         top = _unpack(f, a, b, half)
         low = top if len(rows) <= 2 else _unpack(f, c, d, half)
-        wide = [f.cast("bitcast", v, vector("i16", v.lanes // 2)) for v in (top, low)]
+        high = f.cast("bitcast", top, vector("i16", top.lanes // 2))
+        rest = f.cast("bitcast", low, vector("i16", low.lanes // 2))
         for chunk in chunks:
             if chunk // 2 == half:
                 made[chunk] = f.cast(
-                    "bitcast", _unpack(f, *wide, chunk % 2), vector("i32", a.lanes // 4)
+                    "bitcast", _unpack(f, high, rest, chunk % 2), vector("i32", a.lanes // 4)
                 )
     return [made[chunk] for chunk in chunks]
 

@@ -158,7 +158,7 @@ def bytes_of(f: Function, rounding: Rounding, halves: Sequence[Val]) -> Val:
 
     Of each 16 bytes of the result, four come from each of the four parts in turn.
     """
-    whole = pack(f, *halves, rounding.dtype)
+    whole = pack(f, halves[0], halves[1], rounding.dtype)
     if rounding.low > _LIMITS[rounding.dtype][0]:
         sign = "s" if rounding.dtype.is_signed else "u"
         least = literal(rounding.low, rounding.dtype, whole.lanes)

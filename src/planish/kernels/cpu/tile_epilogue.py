@@ -56,8 +56,12 @@ def epilogue_of(problem: Contraction, output: int, *, bias_first: bool = True) -
             fetched.append((load, access))
     numbers = {load: 1 + n for n, (load, _) in enumerate(fetched)}
     value = _number(value, numbers)
-    weight = sum(_LONG.get(e.fn, 1) for e in walk(value) if isinstance(e, Call))
-    return Epilogue(start, value, tuple(fetched), weight)
+    return Epilogue(start, value, tuple(fetched), weight_of(value))
+
+
+def weight_of(value: Expr) -> int:
+    """Instructions that an expression takes, roughly."""
+    return sum(_LONG.get(e.fn, 1) for e in walk(value) if isinstance(e, Call))
 
 
 def _bias(problem: Contraction, value: Expr) -> tuple[Load, Access] | None:

@@ -34,4 +34,6 @@ def weave(f: Function, rows: Sequence[Val]) -> Val:
         parts += [parts[-1]] * (len(parts) % 2)
         pairs = zip(parts[::2], parts[1::2], strict=True)
         parts = [f.shuffle(a, b, range(2 * a.lanes)) for a, b in pairs]
-    return f.shuffle(*parts, [row * lanes + lane for lane in range(lanes) for row in range(count)])
+    return f.shuffle(
+        parts[0], parts[1], [row * lanes + lane for lane in range(lanes) for row in range(count)]
+    )

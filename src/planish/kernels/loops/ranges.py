@@ -16,7 +16,12 @@ import numpy as np
 from planish.base.dtypes import DType
 from planish.base.expr import Call, Const, Expr
 
-_STEPS = {"round": round, "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc}
+_STEPS: dict[str, Callable[[float], int]] = {
+    "round": round,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "trunc": math.trunc,
+}
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def sum_integers(nest: Nest) -> Nest:
             continue
         real = stage.dtype is DType.F32 and stage.expr.dtype is DType.F32
         found = _read(stage.expr) if real else None
-        dtype = found and _type_of(found, count)
+        dtype = None if found is None else _type_of(found, count)
         if found is None or dtype is None:
             continue
         made = replace(stage, expr=_element(found, dtype), dtype=dtype)
