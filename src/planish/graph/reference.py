@@ -14,6 +14,7 @@ from onnx.reference.op_run import OpRun
 
 from planish.base.dtypes import DType
 from planish.base.errors import UnsupportedError
+from planish.base.reference_ops import REFERENCE_OPS
 from planish.base.shapes import Sym, evaluate, symbols_of
 from planish.graph.graph import Graph, Node, Value, read_values
 
@@ -132,7 +133,7 @@ def evaluate_node(node: Node, inputs: Mapping[str, Any]) -> list[Any]:
     model, reads = host_model(node)
     proto = onnx.load_from_string(model)
     try:
-        evaluator = ReferenceEvaluator(proto, new_ops=[ScaledAttention])
+        evaluator = ReferenceEvaluator(proto, new_ops=[ScaledAttention, *REFERENCE_OPS])
         results = iter(evaluator.run(None, {v.name: inputs[v.name] for v in reads}))
     except Exception as error:
         raise UnsupportedError(

@@ -10,6 +10,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from planish.base.errors import InputError, UnsupportedError
+from planish.base.reference_ops import REFERENCE_OPS
 
 RUNTIMES = ("onnxruntime", "reference")
 
@@ -47,7 +48,7 @@ def run_reference(
     try:
         if runtime == "onnxruntime":
             return _by_onnxruntime(model, feeds)
-        evaluator = ReferenceEvaluator(model)
+        evaluator = ReferenceEvaluator(model, new_ops=REFERENCE_OPS)
         made = evaluator.run(None, dict(feeds))
         return dict(zip(evaluator.output_names, map(np.asarray, made), strict=True))
     except Exception as error:  # each runtime has errors of its own

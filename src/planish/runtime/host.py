@@ -127,10 +127,12 @@ class HostCall:
         import onnx  # here, since only plans with host steps need it, and it is slow to import
         from onnx.reference import ReferenceEvaluator
 
+        from planish.base.reference_ops import REFERENCE_OPS
+
         try:
             model = onnx.load_from_string(self.step.model)
             self._names = [value.name for value in model.graph.input]
-            self._evaluator = ReferenceEvaluator(model)
+            self._evaluator = ReferenceEvaluator(model, new_ops=REFERENCE_OPS)
         except Exception as error:  # a model that is no model may fail in any way
             raise self._failed(error) from error
 
