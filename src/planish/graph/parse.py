@@ -16,7 +16,7 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError
-from planish.base.shapes import Dim, parse_dim
+from planish.base.shapes import Dim, evaluate, is_static, parse_dim
 from planish.graph.graph import Graph, Node, TensorType, Value
 from planish.graph.infer import infer_types
 
@@ -156,7 +156,9 @@ class _Reader:
         value.data = self._data(row, value.type)
 
     def _data(self, row: _Line, kind: TensorType) -> np.ndarray:
-        shape = tuple(int(dim) for dim in kind.shape or ())  # type: ignore[arg-type]  # int() refuses symbols
+        if not is_static(kind.shape or ()):
+            raise ValueError(f"expected contents of a shape without symbols, found {kind}")
+        shape = tuple(evaluate(dim, {}) for dim in kind.shape or ())
         if row.take(r"random\("):
             return _random(kind.dtype, shape, row.items(r"\)"))
         if row.take(r"digest\("):

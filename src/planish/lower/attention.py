@@ -12,10 +12,10 @@ from planish.lower.contractions import (
     accumulated,
     finish,
     input_of,
-    matrix_view,
 )
 from planish.lower.expressions import broadcast_index, scalar
 from planish.lower.operands import Operands, Source
+from planish.lower.products import matrix_view
 
 
 def attention_layer(branch: Branch, place: Place) -> Contraction:

@@ -17,17 +17,12 @@ from planish.kernels.workload import Workload, dense_strides
 from planish.lower.attention import attention_layer
 from planish.lower.canonical import canonical
 from planish.lower.concats import Placement, place_concats
-from planish.lower.contractions import (
-    Branch,
-    Contraction,
-    conv_layer,
-    conv_transpose_layer,
-    matmul_layer,
-    matmul_siblings,
-)
+from planish.lower.contractions import Branch, Contraction, input_of
+from planish.lower.convolutions import conv_layer, conv_transpose_layer
 from planish.lower.nests import NestLayer, copy_nest, loop_nest
 from planish.lower.operands import Source
 from planish.lower.orders import Order, choose_orders
+from planish.lower.products import matmul_layer, matmul_siblings
 from planish.lower.storage import Buffer, Storage, ordered_strides, same_strides, sliced
 from planish.lower.views import INVERTIBLE, source_of, view_of
 
@@ -245,14 +240,15 @@ class _Lowering:
 
     def _view(self, layer: Layer) -> None:
         node = layer.anchor
-        source = self.place(node.inputs[0])  # type: ignore[arg-type]  # a view has a first input
+        read = input_of(node, 0)
+        source = self.place(read)
         for value in layer.outputs(self.graph):
             view = None if source.data is not None else view_of(node, value, source.storage)
             if view is not None and value not in self.placed:
                 self.storages[value] = view
                 continue
             made = loop_nest(layer, [(value, self.target(value))], self.place, self.hint)
-            why = f"{node.op} of {node.inputs[0].name!r} is no view of its strides"  # type: ignore[union-attr]  # as above
+            why = f"{node.op} of {read.name!r} is no view of its strides"
             self._nest(layer.name, layer.origin, made, note=f"copy: {why}")
             self.notes.append(("layouts", f"{node.name}: copied, {why}", layer.origin))
 

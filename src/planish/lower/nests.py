@@ -344,14 +344,17 @@ def _whole_nest(
 def _in_physical_order(made: NestLayer, hint: Hint) -> NestLayer:
     """A nest of one stage has only parallel loops: run them in the order of its output's memory."""
     nest = made.nest
-    if len(nest.stages) != 1 or nest.stages[0].store is None:
+    if len(nest.stages) != 1:
         return made
     stage = nest.stages[0]
-    target = made.outputs[stage.store.tensor]  # type: ignore[union-attr]  # checked above
+    store = stage.store
+    if store is None:
+        return made
+    target = made.outputs[store.tensor]
     names = [f"o{n}" for n in range(len(nest.outer))] + [f"m{n}" for n in range(len(stage.map))]
     extents = (*nest.outer, *stage.map)
     axis_of: dict[str, int] = {}
-    for axis, where in enumerate(stage.store.index):  # type: ignore[union-attr]  # checked above
+    for axis, where in enumerate(store.index):
         if not isinstance(where, Var) and where != index(0):
             return made
         if isinstance(where, Var):
@@ -368,6 +371,6 @@ def _in_physical_order(made: NestLayer, hint: Hint) -> NestLayer:
         stage,
         map=tuple(loop.extent for loop in loops[-1:]),
         expr=replace_vars(stage.expr, rename),
-        store=Store(stage.store.tensor, tuple(replace_vars(e, rename) for e in stage.store.index)),  # type: ignore[union-attr]  # checked above
+        store=Store(store.tensor, tuple(replace_vars(e, rename) for e in store.index)),
     )
     return replace(made, nest=Nest(tuple(loop.extent for loop in loops[:-1]), (new,)))

@@ -63,13 +63,14 @@ def _bias(graph: Graph, node: Node) -> Patch | None:
     if node.output.type != scaled.output.type:
         return None
     factor = np.asarray(product[1].data, np.float64)
+    bias = np.asarray(split[1].data, np.float64)
     with np.errstate(all="ignore"):
-        units = np.rint(np.asarray(split[1].data, np.float64) / factor)
-    if units.size > max(split[1].data.size, factor.size) or not np.all(np.abs(units) < _MOST):  # type: ignore[union-attr]  # with_constant gives a constant
+        units = np.rint(bias / factor)
+    if units.size > max(bias.size, factor.size) or not np.all(np.abs(units) < _MOST):
         return None
-    bias = constant(graph.fresh(f"{node.name}.bias"), np.asarray(units, np.int32))
+    whole = constant(graph.fresh(f"{node.name}.bias"), np.asarray(units, np.int32))
     like = Value(total.name, total.type)
-    added = make(graph, "Add", [total, bias], like, sources=[node])
+    added = make(graph, "Add", [total, whole], like, sources=[node])
     turned = make(graph, "Cast", [added.output], cast.output, cast.attrs, sources=[cast])
     made = make(graph, "Mul", [turned.output, product[1]], node.output, sources=[scaled, node])
     note = f"{node.name} adds whole numbers"

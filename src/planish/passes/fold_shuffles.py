@@ -157,9 +157,10 @@ def _is_selection(node: Node) -> bool:
     if node.op == "Split":
         return int(node.attrs.get("axis", 0)) % len(first_input(node).shape) == _CHANNELS
     if node.op == "Gather":
-        places = ints(node.input(1))
+        places = node.input(1)
         axis = int(node.attrs.get("axis", 0)) % len(first_input(node).shape)
-        return places is not None and axis == _CHANNELS and len(node.inputs[1].shape) == 1  # type: ignore[union-attr]  # it has places
+        known = places is not None and ints(places) is not None and len(places.shape) == 1
+        return known and axis == _CHANNELS
     cuts = cuts_of(args_of(node)) if node.op == "Slice" else None
     if cuts is None or set(cuts) != {_CHANNELS}:
         return False

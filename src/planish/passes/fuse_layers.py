@@ -28,6 +28,7 @@ from planish.graph.infer import args_of, element_of, is_pointwise, op_of
 from planish.graph.layer import Layer, sort_layers
 from planish.ops.op import Result
 from planish.ops.table import refusal
+from planish.passes.match import first_input
 
 VIEWS = frozenset(
     ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Identity",
@@ -229,7 +230,7 @@ class _Grouping:
                 continue
             if op.nest is not None and (self._is_costly(maker) or len(taken) >= 3):
                 continue
-            if product(value.shape) != product(anchor.inputs[0].shape):  # type: ignore[union-attr]  # an anchor has a first input
+            if product(value.shape) != product(first_input(anchor).shape):
                 continue
             taken.append(maker)
             pending += [v for v in maker.inputs if v is not None]
