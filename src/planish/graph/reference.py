@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 
 from planish.base.dtypes import DType
 from planish.base.errors import UnsupportedError
-from planish.base.reference_ops import REFERENCE_OPS
 from planish.base.shapes import Sym, evaluate, symbols_of
 from planish.graph.graph import Graph, Node, Value, read_values
+from planish.reference.evaluator import make_evaluator, newest_opset
 
 
 def host_model(node: Node) -> tuple[bytes, list[Value]]:
@@ -45,15 +42,6 @@ def host_model(node: Node) -> tuple[bytes, list[Value]]:
     ]
     model = helper.make_model(graph, opset_imports=imports, ir_version=min(onnx.IR_VERSION, 11))
     return model.SerializeToString(), inputs
-
-
-@cache
-def newest_opset(domain: str) -> int:
-    """The newest opset of a domain that the installed ONNX knows; 1 for one that it does not."""
-    if domain in ("", "ai.onnx"):
-        return onnx.defs.onnx_opset_version()
-    schemas = onnx.defs.get_all_schemas_with_history()
-    return max((s.since_version for s in schemas if s.domain == domain), default=1)
 
 
 def _all_nodes(node: Node) -> list[Node]:
@@ -133,7 +121,7 @@ def evaluate_node(node: Node, inputs: Mapping[str, Any]) -> list[Any]:
     model, reads = host_model(node)
     proto = onnx.load_from_string(model)
     try:
-        evaluator = ReferenceEvaluator(proto, new_ops=[ScaledAttention, *REFERENCE_OPS])
+        evaluator = make_evaluator(proto)
         results = iter(evaluator.run(None, {v.name: inputs[v.name] for v in reads}))
     except Exception as error:
         raise UnsupportedError(
@@ -183,27 +171,3 @@ def _bind(value: Value, array: Any, symbols: dict[str, int]) -> None:
     for dim, size in zip(value.type.shape, array.shape, strict=False):
         if isinstance(dim, Sym) and str(dim) in symbols_of(dim):
             symbols.setdefault(str(dim), size)
-
-
-class ScaledAttention(OpRun):
-    """The reference implementation of `planish::ScaledAttention`."""
-
-    op_domain = "planish"
-
-    def _run(
-        self,
-        q: np.ndarray,
-        k: np.ndarray,
-        v: np.ndarray,
-        mask: np.ndarray | None = None,
-        keep: np.ndarray | None = None,
-        fill: np.ndarray | None = None,
-        scale: float = 1.0,
-    ) -> tuple[np.ndarray]:
-        scores = np.matmul(q, np.swapaxes(k, -1, -2)) * q.dtype.type(scale)
-        scores = scores if mask is None else scores + mask
-        if keep is not None and fill is not None:
-            scores = np.where(keep, scores, fill)
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        weights /= weights.sum(axis=-1, keepdims=True)
-        return (np.matmul(weights, v).astype(q.dtype),)

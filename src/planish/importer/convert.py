@@ -31,10 +31,10 @@ from planish.importer.schemas import (
     ONNX,
     defining_function,
     find_schema,
-    has_reference,
     node_problems,
 )
 from planish.importer.type_protos import UNTYPED, infer_onnx_types, type_of
+from planish.reference.evaluator import has_reference
 
 _DEEPEST = 64  # functions within functions
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto
-from onnx.reference import ReferenceEvaluator
 
 from planish.graph.graph import Value
-from planish.graph.reference import newest_opset
 from planish.importer.type_protos import proto_of
 from planish.ops.table import OPS
 
@@ -97,21 +94,3 @@ def defining_function(
 
 
 _ON_SEQUENCES = frozenset(("SequenceMap",))  # their functions are loops over sequences
-
-
-@cache
-def has_reference(domain: str, op: str) -> bool:
-    """True when ONNX's reference implementation runs an operator of the newest opset."""
-    name = "" if domain == ONNX else domain
-    node = onnx.helper.make_node(op, ["x"], ["y"], domain=name)
-    graph = onnx.helper.make_graph([node], "probe", [onnx.ValueInfoProto(name="x")], [])
-    opsets = [onnx.helper.make_opsetid(name, newest_opset(domain))]
-    if name:
-        opsets.append(onnx.helper.make_opsetid("", onnx.defs.onnx_opset_version()))
-    try:
-        ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets))
-    except NotImplementedError:
-        return False
-    except Exception:  # it knows the operator, and misses the attributes that the probe lacks
-        return True
-    return True

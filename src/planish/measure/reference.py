@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
 
 from planish.base.errors import InputError, UnsupportedError
-from planish.base.reference_ops import REFERENCE_OPS
+from planish.reference.evaluator import make_evaluator
 
 RUNTIMES = ("onnxruntime", "reference")
 
@@ -48,7 +47,7 @@ def run_reference(
     try:
         if runtime == "onnxruntime":
             return _by_onnxruntime(model, feeds)
-        evaluator = ReferenceEvaluator(model, new_ops=REFERENCE_OPS)
+        evaluator = make_evaluator(model)
         made = evaluator.run(None, dict(feeds))
         return dict(zip(evaluator.output_names, map(np.asarray, made), strict=True))
     except Exception as error:  # each runtime has errors of its own

@@ -125,14 +125,13 @@ class HostCall:
         if self._evaluator is not None:
             return
         import onnx  # here, since only plans with host steps need it, and it is slow to import
-        from onnx.reference import ReferenceEvaluator
 
-        from planish.base.reference_ops import REFERENCE_OPS
+        from planish.reference.evaluator import make_evaluator
 
         try:
             model = onnx.load_from_string(self.step.model)
             self._names = [value.name for value in model.graph.input]
-            self._evaluator = ReferenceEvaluator(model, new_ops=REFERENCE_OPS)
+            self._evaluator = make_evaluator(model)
         except Exception as error:  # a model that is no model may fail in any way
             raise self._failed(error) from error
 

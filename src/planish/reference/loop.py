@@ -1,11 +1,10 @@
-"""Operators that `onnx.reference` computes otherwise than the ONNX specification says."""
+"""Loop, which `onnx.reference` runs otherwise than the ONNX specification says."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_loop import Loop as ReferenceLoop
 
 
@@ -59,6 +58,3 @@ class Loop(ReferenceLoop):
         dims = [dim.dim_value for dim in tensor.shape.dim]
         dtype = tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else np.float32
         return np.zeros((0, *dims), dtype)
-
-
-REFERENCE_OPS: list[type[OpRun]] = [Loop]

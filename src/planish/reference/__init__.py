@@ -1,0 +1,1 @@
+"""ONNX's reference implementation, mended where it departs from ONNX. What runs on the host."""
