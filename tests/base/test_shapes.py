@@ -16,6 +16,7 @@ from planish.base.shapes import (
     floordiv,
     is_static,
     mod,
+    name_of,
     parse_dim,
     product,
     substitute,
@@ -92,11 +93,26 @@ def test_equal_polynomials_are_equal_objects() -> None:
     assert product([N, 2, H]) == 2 * N * H
 
 
-def test_names_are_cleaned() -> None:
-    assert symbol("batch size") == symbol("batch_size")
-    assert str(symbol("0")) == "s_0"
-    assert str(symbol("max")) == "s_max"
-    assert symbols_of(symbol("a.b")) == {"a_b"}
+ODD_NAMES = ["a-b", "a_b", "a b", "a.b", "N+1", "N_1", "0", "max", "lambda", "größe", "ﬁ", "fi",
+             "it's", 'say "n"', "a,b]", "(", "two\nlines", "\\", "\u2028", "😀"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(ODD_NAMES) | st.text(min_size=1), min_size=2, max_size=4))
+def test_any_text_is_a_name_of_its_own(names: list[str]) -> None:
+    total: Dim = 1
+    for number, name in enumerate(names):
+        assert name_of(symbol(name)) == name
+        total = total * symbol(name) + dim_max(symbol(name), number)
+    assert symbols_of(total) == set(names)
+    assert parse_dim(str(total)) == total
+    assert str(total).isprintable()
+
+
+def test_names_in_text() -> None:
+    assert str(symbol("batch size") * 2 + symbol("batch")) == "2*'batch size'+batch"
+    assert name_of(2 * N) == name_of(N + 1) == name_of(dim_max(N, 2)) == name_of(3) == ""
+    with pytest.raises(ValueError, match="empty"):
+        symbol("")
 
 
 def test_static_shapes() -> None:

@@ -3,11 +3,15 @@
 A `Dim` is `int | Sym`. A `Sym` is kept in normal form (a sum of integer multiples of products of
 atoms), so two sizes that are equal as polynomials are equal as objects. An atom is a symbol's name
 or a call of a function that no polynomial expresses (`floordiv`, `mod`, `max`, `min`).
+
+A symbol is called as the model calls it. In the text of a size, a name that is no plain word stands
+in quotes: `2*'batch size'+N`.
 """
 
 from __future__ import annotations
 
 import ast
+import keyword
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -44,7 +48,7 @@ class Sym:
     def __str__(self) -> str:
         parts = []
         for monomial, factor in self.terms:
-            names = "*".join(map(str, monomial))
+            names = "*".join(map(_atom_text, monomial))
             if not names:
                 parts.append(str(factor))
             elif factor == 1:
@@ -76,7 +80,7 @@ class Sym:
         total: dict[_Monomial, int] = {}
         for left, p in self.terms:
             for right, q in _terms(other):
-                monomial = tuple(sorted(left + right, key=str))
+                monomial = tuple(sorted(left + right, key=_atom_text))
                 total[monomial] = total.get(monomial, 0) + p * q
         return _normal(total)
 
@@ -100,11 +104,23 @@ Shape = tuple[Dim, ...]
 
 
 def symbol(name: str) -> Sym:
-    """A named unknown size. Any text is a name; text that is no identifier is cleaned."""
-    clean = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
-    if not clean or clean[0].isdigit() or clean in _FUNCTIONS:
-        clean = f"s_{clean}"
-    return Sym((((clean,), 1),))
+    """A named unknown size; any text but the empty one is a name.
+
+    Raises:
+        ValueError: The name is empty.
+    """
+    if not name:
+        raise ValueError("expected a name for a size, found an empty one")
+    return Sym((((name,), 1),))
+
+
+def name_of(dim: Dim) -> str:
+    """The symbol's name where a size is just that; "" otherwise."""
+    if isinstance(dim, Sym) and len(dim.terms) == 1:
+        ((monomial, factor),) = dim.terms
+        if factor == 1 and len(monomial) == 1 and isinstance(monomial[0], str):
+            return monomial[0]
+    return ""
 
 
 def floordiv(a: Dim, b: Dim) -> Dim:
@@ -265,7 +281,7 @@ def _from_ast(tree: ast.expr) -> Dim:
     match tree:
         case ast.Constant(value=int() as value):
             return value
-        case ast.Name(id=name):
+        case ast.Name(id=name) | ast.Constant(value=str() as name) if name:
             return symbol(name)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return _from_ast(operand) * -1
@@ -278,6 +294,13 @@ def _from_ast(tree: ast.expr) -> Dim:
         case ast.Call(func=ast.Name(id=fn), args=[a, b]) if fn in _APPLY:
             return _APPLY[fn](_from_ast(a), _from_ast(b))
     raise ValueError(f"{ast.unparse(tree)!r} is not a size")
+
+
+def _atom_text(atom: _Atom) -> str:
+    if isinstance(atom, _Call):
+        return str(atom)
+    word = atom.isascii() and atom.isidentifier() and not keyword.iskeyword(atom)
+    return atom if word and atom not in _FUNCTIONS else repr(atom)
 
 
 def _terms(dim: Dim) -> tuple[tuple[_Monomial, int], ...]:

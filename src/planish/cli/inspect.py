@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planish.base.errors import ModelError
+from planish.base.shapes import Dim, name_of
 from planish.cli import arguments
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     return {"name": tensor.name, "dtype": str(tensor.dtype), "shape": list(map(_dim, tensor.shape))}
 
 
-def _dim(dim: object) -> int | str:
-    return dim if isinstance(dim, int) else str(dim)
+def _dim(dim: Dim) -> int | str:
+    return dim if isinstance(dim, int) else name_of(dim) or str(dim)
 
 
 def _shape(shape: tuple[object, ...]) -> str:

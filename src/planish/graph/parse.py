@@ -20,6 +20,8 @@ from planish.base.shapes import Dim, evaluate, is_static, parse_dim
 from planish.graph.graph import Graph, Node, TensorType, Value
 from planish.graph.infer import infer_types
 
+_SIZE_MARKS = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[][(),]""")  # or a quoted name
+
 
 def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph:
     """Read a graph back from its text; types are inferred where operators are known.
@@ -75,8 +77,8 @@ class _Line:
     def sizes(self) -> tuple[Dim, ...]:
         """Sizes up to the closing bracket."""
         parts, depth, start = [], 0, self.at
-        for place in range(self.at, len(self.text)):
-            mark = self.text[place]
+        for found in _SIZE_MARKS.finditer(self.text, self.at):
+            mark, place = found.group(), found.start()
             depth += (mark == "(") - (mark == ")")
             if mark == "]" or (mark == "," and not depth):
                 parts.append(self.text[start:place])

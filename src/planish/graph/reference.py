@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from planish.base.dtypes import DType
 from planish.base.errors import UnsupportedError
-from planish.base.shapes import Sym, evaluate, symbols_of
+from planish.base.shapes import evaluate, name_of
 from planish.graph.graph import Graph, Node, Value, read_values
 from planish.reference.evaluator import make_evaluator, newest_opset
 
@@ -169,5 +169,5 @@ def _bind(value: Value, array: Any, symbols: dict[str, int]) -> None:
     if value.type.shape is None or not isinstance(array, np.ndarray):
         return
     for dim, size in zip(value.type.shape, array.shape, strict=False):
-        if isinstance(dim, Sym) and str(dim) in symbols_of(dim):
-            symbols.setdefault(str(dim), size)
+        if name_of(dim):
+            symbols.setdefault(name_of(dim), size)

@@ -66,7 +66,9 @@ def quoted(name: str) -> str:
 def _lines(graph: Graph, indent: str, known: set[Value], digests: bool) -> list[str]:
     lines = [f"{indent}graph {quoted(graph.name)}"]
     inner = indent + "  "
-    lines += [f"{inner}symbol {s} {low}..{high}" for s, (low, high) in graph.symbols.items()]
+    lines += [
+        f"{inner}symbol {quoted(s)} {low}..{high}" for s, (low, high) in graph.symbols.items()
+    ]
     lines += [f"{inner}input %{quoted(v.name)}: {v.type}" for v in graph.inputs]
     known = known | set(graph.inputs)
 

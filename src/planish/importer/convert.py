@@ -33,7 +33,7 @@ from planish.importer.schemas import (
     find_schema,
     node_problems,
 )
-from planish.importer.type_protos import UNTYPED, infer_onnx_types, type_of
+from planish.importer.type_protos import UNTYPED, dim_names, infer_onnx_types, type_of
 from planish.reference.evaluator import has_reference
 
 _DEEPEST = 64  # functions within functions
@@ -122,6 +122,7 @@ class _Reader:
         self.functions = {(f.domain or ONNX, f.name, f.overload): f for f in model.functions}
         self._inferred: dict[str, TypeProto] | None = None
         self._names = _names_of(model.graph)
+        self._dim_names = dim_names(model.graph)
         self._node_names: set[str] = set()
 
     # ---- graphs ---------------------------------------------------------------------------------
@@ -379,7 +380,7 @@ class _Reader:
 
     def _type(self, proto: TypeProto, name: str) -> TensorType:
         try:
-            return type_of(proto, name)
+            return type_of(proto, name, self._dim_names)
         except ValueError as error:
             self.problems.append(f"value {name!r}: {error}")
             return UNTYPED

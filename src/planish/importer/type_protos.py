@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import onnx
-from onnx import ModelProto, TensorProto, TypeProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, TypeProto, helper
 
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, symbol
 from planish.graph.graph import TensorType, Value
 from planish.graph.infer import MOST_ELEMENTS
+from planish.ops.op import is_unknown
 
 UNTYPED = TensorType(DType.OBJECT, None)  # no tensor, or nothing tells its type
 _SMALL = 4096  # bytes of a stored tensor that may hold sizes
 
 
-def type_of(proto: TypeProto, name: str) -> TensorType:
+def type_of(proto: TypeProto, name: str, named: Collection[str] = ()) -> TensorType:
     """The type of a value; unnamed sizes are called after the value.
+
+    Args:
+        proto: What the model states.
+        name: Of the value.
+        named: Sizes that the model names somewhere, see `dim_names`.
 
     Raises:
         ValueError: The element type is unknown, or a size is impossible.
@@ -40,10 +47,33 @@ def type_of(proto: TypeProto, name: str) -> TensorType:
         if dim.HasField("dim_value") and dim.dim_value >= 0:
             dims.append(int(dim.dim_value))
         else:  # exporters write -1, too, where a size is not known
-            dims.append(symbol(dim.dim_param or f"{name}_dim{number}"))
+            dims.append(symbol(_own(dim.dim_param) or _made_up(f"{name}_dim{number}", named)))
     if math.prod(dim for dim in dims if isinstance(dim, int)) > MOST_ELEMENTS:
         raise ValueError(f"shape {dims}, expected {MOST_ELEMENTS} elements at most")
     return TensorType(dtype, tuple(dims))
+
+
+def _own(name: str) -> str:
+    """A size as the model calls it, apart from what planish calls sizes that depend on data."""
+    return f"model {name}" if is_unknown(name) else name
+
+
+def _made_up(name: str, named: Collection[str]) -> str:
+    while name in named:
+        name += "_"
+    return name
+
+
+def dim_names(graph: GraphProto) -> set[str]:
+    """The names that a graph and the bodies in it give to sizes."""
+    found: set[str] = set()
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        found |= {dim.dim_param for dim in info.type.tensor_type.shape.dim}
+    for node in graph.node:
+        for attr in node.attribute:
+            if attr.type == AttributeProto.GRAPH:
+                found |= dim_names(attr.g)
+    return found
 
 
 def proto_of(value: Value | None) -> TypeProto:

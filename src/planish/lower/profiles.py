@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from planish.base.errors import ModelError, ShapeError
-from planish.base.shapes import Dim, Sym, substitute, symbols_of
+from planish.base.shapes import Dim, Sym, name_of, substitute, symbols_of
 from planish.graph.graph import Graph, TensorType, Value
 from planish.graph.infer import facts_of, infer_types
 from planish.ops.op import is_unknown
@@ -16,6 +17,9 @@ DEFAULT_BATCH = (1, 1, 64)
 DEFAULT_OTHER = (1, 128, 512)
 
 Triple = tuple[int, int, int]
+
+# A name, which may hold any of the marks around it, and its sizes.
+_PART = re.compile(r"\s*(\S.*?)\s*=\s*([\dx:]*)\s*(?:[,;]|$)", re.DOTALL)
 
 
 def make_profiles(
@@ -75,22 +79,24 @@ def _assumed(graph: Graph) -> dict[str, Triple]:
 def _parse(text: str) -> dict[str, object]:
     """`name=shape:shape:shape,name=…` as a mapping."""
     found: dict[str, object] = {}
-    for part in text.replace(";", ",").split(","):
-        name, given, shapes = part.partition("=")
-        if not given:
+    at = 0
+    while at < len(text) or not found:
+        part = _PART.match(text, at)
+        if part is None:
+            rest = re.split("[,;]", text[at:])[0]
+            _, given, shapes = rest.partition("=")
+            if given:
+                raise ShapeError(f"profile {text!r}: {shapes!r} holds something that is no size")
             raise ShapeError(
-                f"profile {text!r}: expected name=MIN:OPT:MAX, found {part!r}",
+                f"profile {text!r}: expected name=MIN:OPT:MAX, found {rest!r}",
                 hint="write it like data=1x3x224x224:8x3x224x224:32x3x224x224",
             )
-        try:
-            sizes = [tuple(int(d) for d in s.split("x") if d) for s in shapes.split(":")]
-        except ValueError:
-            raise ShapeError(
-                f"profile {text!r}: {shapes!r} holds something that is no size"
-            ) from None
+        name, shapes = part.groups()
+        at = part.end()
+        sizes = [tuple(int(d) for d in s.split("x") if d.strip()) for s in shapes.split(":")]
         if len(sizes) not in (1, 3):
             raise ShapeError(f"profile {text!r}: expected one shape or three, found {len(sizes)}")
-        found[name.strip()] = tuple(sizes * 3)[:3]
+        found[name] = tuple(sizes * 3)[:3]
     return found
 
 
@@ -135,8 +141,8 @@ def _of_input(value: Value, given: object) -> Iterator[tuple[str, Triple]]:
 
 
 def _name(value: Value, dim: Dim) -> str:
-    (name, *more) = sorted(symbols_of(dim)) or [""]
-    if more or not isinstance(dim, Sym) or str(dim) != name:
+    name = name_of(dim)
+    if not name:
         raise ShapeError(f"input {value.name!r} has the computed size {dim}; name its dims instead")
     return name
 
@@ -192,8 +198,8 @@ def settle_dims(graph: Graph) -> None:
             for dim, size in ((fact.a, fact.b), (fact.b, fact.a)):
                 if fact.kind != "equal" or not isinstance(dim, Sym) or not isinstance(size, int):
                     continue
-                name = str(dim)
-                if symbols_of(dim) != {name} or is_unknown(name):
+                name = name_of(dim)
+                if not name or is_unknown(name):
                     continue
                 if fixed.setdefault(name, size) != size:
                     raise ModelError(f"dim {name!r} would have to be {fixed[name]} and {size}")

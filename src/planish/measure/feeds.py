@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from planish.base.errors import ShapeError
-from planish.base.shapes import evaluate, symbols_of
+from planish.base.shapes import evaluate, name_of, symbols_of
 from planish.plan import Plan, TensorInfo
 
 Shapes = dict[str, tuple[int, ...]]  # of an input, or one size of a symbolic dim
@@ -104,6 +104,6 @@ def _bound(tensor: TensorInfo, sizes: Sequence[int]) -> dict[str, int]:
     for dim, size in zip(tensor.shape, sizes, strict=True):
         if isinstance(dim, int) and dim != size:
             raise ShapeError(f"input {tensor.name!r} is {expected}, not {found}")
-        if not isinstance(dim, int) and {str(dim)} == set(symbols_of(dim)):
-            made[str(dim)] = int(size)
+        if name_of(dim):
+            made[name_of(dim)] = int(size)
     return made

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from planish.base.dtypes import DType
 from planish.base.errors import PlanFileError
-from planish.base.shapes import Dim, Shape, Sym, symbol, symbols_of
+from planish.base.shapes import Dim, Shape, name_of, symbols_of
 from planish.plan.records import (
     FACTS,
     HostStep,
@@ -90,10 +90,7 @@ def _check_shape(where: str, shape: Shape) -> None:
 
 def _bare(dim: Dim) -> list[str]:
     """The symbol that a size is, so that a tensor's shape tells its value."""
-    if isinstance(dim, Sym):
-        names = symbols_of(dim)
-        return [name for name in names if dim == symbol(name)]
-    return []
+    return [name_of(dim)] if name_of(dim) else []
 
 
 def _known(where: str, dims: Iterable[Dim], known: set[str]) -> None:

@@ -157,6 +157,6 @@ def _atom(field: Field) -> Dim:
             b.wrong("a size that is not 0")
         return _CALLS[fn.text()](*sides)
     name = field.text()
-    if str(symbol(name)) != name:
+    if not name or any("\ud800" <= mark <= "\udfff" for mark in name):
         field.wrong("a symbol's name")
     return symbol(name)

@@ -13,8 +13,8 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.base.errors import PlanFileError, PlanishError
+from planish.base.shapes import name_of
 from planish.plan.records import HostStep, HostTensor, Ref
-from planish.runtime.interface import name_of
 from planish.runtime.schedule import size_of
 
 Place = tuple[str, int]  # (kind, number) of a reference

@@ -12,7 +12,7 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.base.errors import InputError, PlanishError, ShapeError
-from planish.base.shapes import Dim, Shape, Sym, symbol, symbols_of
+from planish.base.shapes import Shape, name_of, symbols_of
 from planish.plan.records import Plan, TensorInfo
 from planish.runtime.address import address_of
 from planish.runtime.schedule import size_of
@@ -260,15 +260,6 @@ def new_output(tensor: TensorInfo, shape: tuple[int, ...]) -> np.ndarray:
         raise PlanishError(
             f"output {tensor.name!r}: no memory for shape [{_shape_text(shape)}]: {error}"
         ) from error
-
-
-def name_of(dim: Dim) -> str:
-    """The symbol's name where a size is just that; "" otherwise."""
-    if isinstance(dim, Sym):
-        names = symbols_of(dim)
-        if len(names) == 1 and dim == symbol(*names):
-            return next(iter(names))
-    return ""
 
 
 def _check_buffer(name: str, array: np.ndarray, tensor: TensorInfo) -> None:
