@@ -47,6 +47,7 @@ OPSET = 17
 # on; [TEST_FROM, end) are the 4 test forms. A form starts where the labels run 0..9 three times.
 VALIDATION_FROM = 1029
 TEST_FROM = 1287
+CALIBRATION = slice(0, 1280, 10)  # of the pictures trained on: all forms, whatever digit it is
 
 
 class Widths(NamedTuple):
@@ -238,6 +239,7 @@ def main() -> None:
     if validate:
         return
     export(network, FOLDER / model_path().name)
+    np.savez_compressed(FOLDER / "digits_calibration.npz", pixels=pixels[CALIBRATION])
     np.savez_compressed(
         FOLDER / "digits_test.npz",
         pixels=pixels[split:],

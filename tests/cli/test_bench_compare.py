@@ -104,10 +104,13 @@ def test_doctor_sees_misspelt_and_illegal_knobs() -> None:
 
 
 def test_demo_shows_what_was_fused_and_the_figures() -> None:
-    made = planish("demo", "--seconds", 0.05, "--level", 1, "--time-budget", 1, "--json")
+    made = planish("demo", "--seconds", 0.05, "--level", 0, "--json")
     assert made.returncode == 0, made.stderr
     report = json.loads(made.stdout)
-    before, after = report["figures"]["unoptimised"], report["figures"]["plan"]
+    before, after, narrow = report["figures"].values()
+    assert list(report["figures"]) == ["unoptimised", "fp32 plan", "int8 plan"]
     assert before["accuracy"] == after["accuracy"] > 0.97
+    assert abs(narrow["accuracy"] - after["accuracy"]) < 0.01
     assert after["steps"] < before["steps"] / 2
+    assert narrow["memory"]["weights"] < after["memory"]["weights"] / 2
     assert not any(row["kind"] == "concat" and "gone" not in row["how"] for row in report["layers"])

@@ -12,7 +12,12 @@ import pytest
 from planish import demo
 
 MEGABYTE = 1_000_000
-SHIPPED = ("ATTRIBUTION.md", "digits_inception.onnx", "digits_test.npz")
+SHIPPED = (
+    "ATTRIBUTION.md",
+    "digits_calibration.npz",
+    "digits_inception.onnx",
+    "digits_test.npz",
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +60,13 @@ def test_pictures_are_as_documented() -> None:
     counts = np.bincount(labels, minlength=10)
     assert counts.shape == (10,)
     assert counts.min() >= 40  # every digit is asked for
+
+
+def test_calibration_pictures_are_none_of_the_test_pictures() -> None:
+    calibration, (tested, _) = demo.calibration_set(), demo.test_set()
+    assert calibration.shape == (128, 1, 64, 64)
+    assert calibration.dtype == np.float32
+    assert not {p.tobytes() for p in calibration} & {p.tobytes() for p in tested}
 
 
 def test_preprocess_keeps_constant_pictures_and_interpolates_between_pixels() -> None:

@@ -42,7 +42,7 @@ def bench(
     """Measure a plan on random inputs. A model is built in memory first."""
     from planish.cli.files import is_plan
     from planish.cli.terminal import Terminal
-    from planish.measure import bench_engine, dims_of, parse_shapes, random_feeds
+    from planish.measure import bench_engine, parse_shapes, random_feeds
     from planish.plan.read import read_plan
     from planish.runtime import Engine
 
@@ -53,7 +53,7 @@ def bench(
     else:
         plan = _build(terminal, path, shapes, threads, level, isa, timing_cache)
     with Engine(plan, threads=threads) as engine:
-        feeds = random_feeds(plan, _dims(plan, shapes, dims_of))
+        feeds = random_feeds(plan, _dims(plan, shapes))
         report = bench_engine(engine, feeds, seconds=seconds, warmup=warmup, streams=streams)
         steps = engine.profile(feeds) if profile else None
         tell_bench(terminal, str(path), plan, report)
@@ -93,12 +93,14 @@ def _build(
         )
 
 
-def _dims(plan: Plan, shapes: Mapping[str, tuple[int, ...]], dims_of: Any) -> dict[str, int]:
+def _dims(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """The dims to run at. Those that were fixed at the build are dims no more."""
+    from planish.measure import dims_of
+
     inputs = {tensor.name for tensor in plan.inputs}
     if not plan.profiles:
         shapes = {name: sizes for name, sizes in shapes.items() if name in inputs}
-    return dims_of(plan, shapes)  # type: ignore[no-any-return]  # imported late by the caller
+    return dims_of(plan, shapes)
 
 
 def bench_record(plan: Plan, report: BenchReport) -> dict[str, Any]:

@@ -42,6 +42,14 @@ def build(
     calibration_cache: quantised.CalibrationCache = None,
     threads: arguments.Threads = 0,
     profile: arguments.Profiles = [],  # noqa: B006  # typer copies it
+    keep: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            help="Keep this input an input though the model has a value for it; may be repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  # typer copies it
     level: arguments.Level = 3,
     timing_cache: arguments.TimingCache = None,
     time_budget: Annotated[
@@ -75,16 +83,12 @@ def build(
             model,
             precision=precision,
             calibration=calibrate or None,
-            preprocess=preprocess or None,
-            observer=quantised.parse_observers(observer),
-            layer_precisions=quantised.parse_pairs(
-                layer_precision, "--layer-precision", "fp32|int8"
-            ),
+            **quantised.parse_quantising(preprocess, observer, layer_precision, calibration_cache),
             max_accuracy_drop=max_accuracy_drop,
             labels=quantised.parse_labels(labels, first_class),
-            calibration_cache=calibration_cache,
             threads=threads or None,
             profiles=profile or None,
+            inputs=keep,
             level=level,
             timing_cache=timing_cache,
             isa=isa,
@@ -228,11 +232,10 @@ def tell_build(terminal: Terminal, plan: Plan, report: dict[str, Any]) -> None:
 
 def tell_host(terminal: Terminal, rows: list[dict[str, Any]], unknown: str) -> None:
     """Say loudly what runs on the host, why and what it costs."""
-    if not rows:
-        return
-    terminal.warn(f"{len(rows)} layers run on the host through onnx.reference, slowly:")
+    lines = []
     for row in rows:
         cost = "" if row["micros"] is None else f" [{row['micros']:,.0f} us a run]"
-        terminal.warn(f"  {row['op']} ({row['name']}): {row['why']}{cost}")
+        lines.append(f"{row['op']} ({row['name']}): {row['why']}{cost}")
+    terminal.warn_host(lines)
     if unknown:
         terminal.warn(f"  what they cost could not be measured on random inputs: {unknown}")

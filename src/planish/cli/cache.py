@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,7 +64,7 @@ def show(
     terminal.finish({"cache": str(path), "entries": rows})
 
 
-def read_rows(path: Path) -> list[dict]:  # type: ignore[type-arg]  # rows of JSON
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """The entries of a cache, as data; the file is checked first.
 
     Raises:

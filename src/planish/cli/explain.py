@@ -46,12 +46,7 @@ def explain(
             graph,
             precision,
             calibrate,
-            preprocess=preprocess or None,
-            observer=quantised.parse_observers(observer),
-            layer_precisions=quantised.parse_pairs(
-                layer_precision, "--layer-precision", "fp32|int8"
-            ),
-            calibration_cache=calibration_cache,
+            **quantised.parse_quantising(preprocess, observer, layer_precision, calibration_cache),
             profiles=profile or None,
             threads=threads,
             isa=isa,
@@ -77,10 +72,7 @@ def explain(
         _tell_nodes(terminal, record["nodes"], node)
     _tell_missed(terminal, record["missed"], node)
     host = [row for row in record["layers"] if row["host"]]
-    if host:
-        terminal.warn(f"{len(host)} layers run on the host through onnx.reference, slowly:")
-    for row in host:
-        terminal.warn(f"  {row['ops']} ({row['name']}): {row['host']}")
+    terminal.warn_host([f"{r['ops']} ({r['name']}): {r['host']}" for r in host])
     terminal.finish(record)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from planish.cli.terminal import Terminal
     from planish.plan import HostStep, NativeStep
 
+_NAMED = 8  # inputs that a line names
+
 
 def inspect(
     path: arguments.ModelOrPlan,
@@ -166,6 +168,12 @@ def _model(terminal: Terminal, path: Path) -> None:
         for value in values:
             shape = "?" if value.type.shape is None else _shape(value.type.shape)
             terminal.say(f"{what} {value.name}: {value.dtype}{shape}")
+    if graph.folded:
+        names = ", ".join(graph.folded[:_NAMED]) + (", …" if len(graph.folded) > _NAMED else "")
+        terminal.say(
+            f"{len(graph.folded)} inputs have values in the model and become constants: {names}; "
+            "`planish build --input NAME` keeps one as an input"
+        )
     terminal.table(
         "Operators",
         ("operator", "nodes", "native", "host"),
@@ -184,6 +192,7 @@ def _model(terminal: Terminal, path: Path) -> None:
             "name": graph.name,
             "inputs": [_value(v) for v in graph.inputs],
             "outputs": [_value(v) for v in graph.outputs],
+            "folded": list(graph.folded),
             "operators": operators,
             "host": host,
             "problems": [],

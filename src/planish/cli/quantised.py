@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -67,6 +67,31 @@ CalibrationCache = Annotated[
         "--calibration-cache", help="File to read the calibration from, or else to write it to."
     ),
 ]
+
+
+class Quantising(TypedDict):
+    """Arguments of `pipeline.build` and its like that these options give."""
+
+    preprocess: str | None
+    observer: str | dict[str, str]
+    layer_precisions: dict[str, str]
+    calibration_cache: Path | None
+
+
+def parse_quantising(
+    preprocess: str, observer: list[str], layer_precision: list[str], cache: Path | None
+) -> Quantising:
+    """The options as arguments.
+
+    Raises:
+        BuildError: A text that should be PATTERN=VALUE has no "=".
+    """
+    return Quantising(
+        preprocess=preprocess or None,
+        observer=parse_observers(observer),
+        layer_precisions=parse_pairs(layer_precision, "--layer-precision", "fp32|int8"),
+        calibration_cache=cache,
+    )
 
 
 def parse_pairs(texts: list[str], option: str, expects: str) -> dict[str, str]:

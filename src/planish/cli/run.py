@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planish.cli import arguments
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def run(
@@ -99,7 +103,7 @@ def _figures(array: object) -> tuple[float | None, float | None, float | None]:
     return float(numbers.min()), float(numbers.mean()), float(numbers.max())
 
 
-def _write(outputs: dict, folder: Path | None, npz: Path | None) -> list[Path]:  # type: ignore[type-arg]  # numpy is imported late
+def _write(outputs: dict[str, np.ndarray], folder: Path | None, npz: Path | None) -> list[Path]:
     """Write the outputs.
 
     Raises:
@@ -122,7 +126,11 @@ def _write(outputs: dict, folder: Path | None, npz: Path | None) -> list[Path]: 
                 np.save(path, array, allow_pickle=False)
                 written.append(path)
         if npz is not None:
-            np.savez(npz, **outputs)
+            # Not np.savez: there an output named "file" is the file.
+            with zipfile.ZipFile(npz, "w") as box:
+                for name, array in outputs.items():
+                    with box.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
             written.append(npz)
     except (OSError, ValueError) as error:
         raise PlanishError(f"cannot write the outputs: {error}") from error

@@ -45,13 +45,8 @@ def sensitivity(
         found = analyse_model(
             model,
             calibrate,
-            preprocess=preprocess or None,
-            observer=quantised.parse_observers(observer),
-            layer_precisions=quantised.parse_pairs(
-                layer_precision, "--layer-precision", "fp32|int8"
-            ),
+            **quantised.parse_quantising(preprocess, observer, layer_precision, calibration_cache),
             labels=quantised.parse_labels(labels, first_class),
-            calibration_cache=calibration_cache,
             samples=samples,
             profiles=profile or None,
             threads=threads or None,

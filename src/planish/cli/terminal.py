@@ -56,6 +56,13 @@ class Terminal:
         """Something that must be seen; on stderr, quiet or not."""
         self._err.print(Text(f"warning: {text}", style="bold yellow"), soft_wrap=True)
 
+    def warn_host(self, lines: list[str]) -> None:
+        """Name the layers that run on the host, loudly: they are the slow ones."""
+        if lines:
+            self.warn(f"{len(lines)} layers run on the host through onnx.reference, slowly:")
+        for line in lines:
+            self.warn(f"  {line}")
+
     def note(self, text: str) -> None:
         """A remark that is no result; on stderr."""
         if not self.quiet:

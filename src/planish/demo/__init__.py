@@ -4,6 +4,7 @@ Everything here ships inside the package, so that a first build needs no downloa
 
     digits_inception.onnx   Conv + BatchNormalization + Relu blocks and concats, nothing folded
     digits_test.npz         510 pictures never trained on: `pixels` [n, 8, 8], `labels` [n]
+    digits_calibration.npz  128 pictures of those trained on, without labels: `pixels` [n, 8, 8]
     ATTRIBUTION.md          where the pictures come from and the terms they are under
 
 The pictures are part of the test set of "Optical Recognition of Handwritten Digits", E. Alpaydin
@@ -45,6 +46,18 @@ def test_set() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """
     with np.load(_FOLDER / "digits_test.npz", allow_pickle=False) as stored:
         return preprocess(stored["pixels"]), stored["labels"].astype(np.int64)
+
+
+def calibration_set() -> NDArray[np.float32]:
+    """Pictures to calibrate 8 bits with, cut from forms that the network was trained on.
+
+    Source and licence: as for `test_set`.
+
+    Returns:
+        float32 [n, 1, 64, 64], ready to be fed to `image`.
+    """
+    with np.load(_FOLDER / "digits_calibration.npz", allow_pickle=False) as stored:
+        return preprocess(stored["pixels"])
 
 
 def preprocess(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """The figures: throughput, latency, accuracy, memory, energy; and one runtime against another."""
 
-from planish.measure.bench import BenchReport, bench_engine
+from planish.measure.bench import BenchReport, bench_engine, bench_engines
 from planish.measure.compare import Comparison, compare_outputs
 from planish.measure.feeds import dims_of, opt_dims, parse_shapes, random_feeds
 from planish.measure.stats import Latency, summarise
@@ -10,6 +10,7 @@ __all__ = [
     "Comparison",
     "Latency",
     "bench_engine",
+    "bench_engines",
     "compare_outputs",
     "dims_of",
     "opt_dims",

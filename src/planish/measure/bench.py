@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,27 +70,90 @@ def bench_engine(
             streams of one worker each.
         stream_threads: Workers of each stream; 0: 1, or what `streams` leaves each.
     """
-    started = time.perf_counter()
-    engine.run(feeds)
-    first = time.perf_counter() - started
-    _run_for(engine, feeds, warmup, 1)
-    latency = summarise(_run_for(engine, feeds, seconds, _LEAST_RUNS))
-    memory = {**engine.memory(), "peak_rss": peak_rss()}
-    streams = streams or engine.threads
-    each = stream_threads or max(1, engine.threads // streams)
-    throughput, joules = _throughput(engine, feeds, seconds, warmup, streams, each)
+    (report,) = bench_engines(
+        [engine], feeds, seconds=seconds, rounds=1, warmup=warmup, streams=streams,
+        stream_threads=stream_threads,
+    )  # fmt: skip
+    return report
+
+
+def bench_engines(
+    engines: Sequence[Engine],
+    feeds: Mapping[str, np.ndarray],
+    *,
+    seconds: float = 3.0,
+    rounds: int = 5,
+    warmup: float = 0.2,
+    streams: int = 0,
+    stream_threads: int = 0,
+) -> list[BenchReport]:
+    """Measure engines against each other, in turns: what disturbs the machine falls on all alike.
+
+    Args:
+        engines: The engines, all with the same inputs.
+        feeds: Inputs of every run.
+        seconds: Length of the latency part and of the throughput part of each engine, all rounds
+            together.
+        rounds: Turns that each engine gets in each part.
+        warmup: Seconds that are run and not counted, before each engine's first turn.
+        streams: As for `bench_engine`.
+        stream_threads: As for `bench_engine`.
+    """
+    firsts = []
+    for engine in engines:
+        started = time.perf_counter()
+        engine.run(feeds)
+        firsts.append(time.perf_counter() - started)
+        _run_for(engine, feeds, warmup, 1)
+    times: list[list[float]] = [[] for _ in engines]
+    for _ in range(rounds):
+        for engine, mine in zip(engines, times, strict=True):
+            mine += _run_for(engine, feeds, seconds / rounds, _LEAST_RUNS)
+    memory = [{**engine.memory(), "peak_rss": peak_rss()} for engine in engines]
+    split = [_split(engine.threads, streams, stream_threads) for engine in engines]
+    loads: list[list[_Load]] = [[] for _ in engines]
+    for turn in range(rounds):
+        for engine, mine_of, (count, each) in zip(engines, loads, split, strict=True):
+            warm = 0.0 if turn else warmup
+            mine_of.append(_run_streams(engine, feeds, seconds / rounds, warm, count, each))
+    return [
+        _report(engine, feeds, seconds, *measured)
+        for engine, *measured in zip(engines, firsts, times, memory, split, loads, strict=True)
+    ]
+
+
+def _split(threads: int, streams: int, each: int) -> tuple[int, int]:
+    """Streams, and workers of each."""
+    streams = streams or threads
+    return streams, each or max(1, threads // streams)
+
+
+def _report(
+    engine: Engine,
+    feeds: Mapping[str, np.ndarray],
+    seconds: float,
+    first: float,
+    times: list[float],
+    memory: dict[str, int],
+    split: tuple[int, int],
+    loads: list[_Load],
+) -> BenchReport:
+    latency = summarise(times)
+    done = sum(load.done for load in loads)
+    throughput = done / sum(load.seconds for load in loads)
     batch = _batch(feeds)
+    joules = sum(load.joules for load in loads)
     return BenchReport(
         latency=latency,
         first_ms=first * 1e3,
         throughput=throughput,
         per_second=throughput * batch,
         batch=batch,
-        streams=streams,
-        stream_threads=each,
+        streams=split[0],
+        stream_threads=split[1],
         threads=engine.threads,
         memory=memory,
-        joules=joules / batch if batch else 0.0,
+        joules=joules / (done * batch) if done * batch else 0.0,
         warnings=_warnings(latency, seconds),
     )
 
@@ -113,15 +176,24 @@ def _run_for(
     return times
 
 
-def _throughput(
+@dataclass(frozen=True)
+class _Load:
+    """What streams did together: inferences, in so many seconds, for so many joules."""
+
+    done: int
+    seconds: float
+    joules: float
+
+
+def _run_streams(
     engine: Engine,
     feeds: Mapping[str, np.ndarray],
     seconds: float,
     warmup: float,
     streams: int,
     threads: int,
-) -> tuple[float, float]:
-    """Inferences a second, and joules of each, of contexts side by side, each in its thread."""
+) -> _Load:
+    """Run contexts side by side, each from a thread of its own."""
     meter = EnergyMeter()
     contexts = [engine.context(threads=threads) for _ in range(streams)]
     counts = [0] * streams
@@ -163,8 +235,7 @@ def _throughput(
         context.close()
     if failures:
         raise failures[0]
-    done = sum(counts)
-    return done / elapsed, joules / done if done else 0.0
+    return _Load(sum(counts), elapsed, joules)
 
 
 def _batch(feeds: Mapping[str, np.ndarray]) -> int:
