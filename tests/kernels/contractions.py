@@ -6,18 +6,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from trial import random_inputs
 
 from planish.base.dtypes import DType
+from planish.base.errors import BuildError
 from planish.base.expr import Expr, Load, Temp, Var, call, const
 from planish.base.shapes import Shape
 from planish.kernels.check import largest_error, run_kernel
 from planish.kernels.kernel import Config, Kernel, config_text
 from planish.kernels.reference import run_reference
 from planish.kernels.workload import Operand, Workload, channels_last_strides, dense_strides
-from planish.targets.cpu import CpuTarget
+from planish.targets.cpu import CpuTarget, host_target
 
 ACC = Temp(0, (), DType.F32)
+ISAS = ("avx512", "avx2", "generic")
+
+
+def isa_target(isa: str) -> CpuTarget:
+    """This machine as an ISA, "" for its best; skips the test where it has no such instructions."""
+    try:
+        return host_target(isa=isa, threads=2)
+    except BuildError as error:
+        pytest.skip(str(error))
+
+
+def tile_config(mr: int, nr: int, **others: int) -> Config:
+    """A config of the register-tile kernels, also one that they would not offer."""
+    values = {"mr": mr, "rows": 1, "nr": nr, "strip": 1, "chunk": 0, "unroll": 2, "fetch": 7}
+    return tuple((values | others).items())
 
 
 def conv_workload(

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from byte_shapes import BYTE_CONVS, BYTE_MATMULS, byte_inputs, equal, of_bytes
 from contraction_shapes import SIZES, TINY
-from contractions import conv_workload, matmul_workload
+from contractions import conv_workload, matmul_workload, tile_config
 from trial import targets
 
 from planish.base.dtypes import DType
 from planish.kernels.check import run_kernel
-from planish.kernels.cpu import conv_int8, matmul_int8
+from planish.kernels.cpu.contraction_kernels import CONV_DOT, MATMUL_DOT
 from planish.kernels.kernel import Config, Kernel
 from planish.kernels.reference import run_reference
 from planish.kernels.workload import Workload
@@ -39,21 +39,16 @@ TARGETS = all_targets()
 _LARGER = ("bytes_3_channels_width",)  # its kernel does not fit the smallest sizes
 
 
-def _config(mr: int, nr: int, **others: int) -> Config:
-    values = {"mr": mr, "rows": 1, "nr": nr, "strip": 1, "chunk": 0, "unroll": 2, "fetch": 7}
-    return tuple((values | others).items())
-
-
 CONFIGS = [
-    _config(6, 2),
-    _config(4, 3, strip=2, chunk=1, unroll=1, fetch=0),
-    _config(3, 1, strip=3, chunk=2, unroll=4, fetch=1),
-    _config(2, 2, rows=2, chunk=3, fetch=2),
+    tile_config(6, 2),
+    tile_config(4, 3, strip=2, chunk=1, unroll=1, fetch=0),
+    tile_config(3, 1, strip=3, chunk=2, unroll=4, fetch=1),
+    tile_config(2, 2, rows=2, chunk=3, fetch=2),
 ]
 
 
 def _kernel(w: Workload) -> Kernel:
-    return conv_int8.KERNEL if w.op == "conv" else matmul_int8.KERNEL
+    return CONV_DOT if w.op == "conv" else MATMUL_DOT
 
 
 def _hold(w: Workload, target: CpuTarget, config: Config, *, extreme: bool = False) -> None:
@@ -123,8 +118,8 @@ def test_uses_the_dot_product() -> None:
     w = of_bytes(conv_workload((1, 64, 14, 56), (64, 64, 3, 3), pads=1))
     expected = {"bytes": "vpdpbusd", "pairs": "pmaddwd"}
     for name, target in TARGETS.items():
-        config = next(iter(conv_int8.KERNEL.configs(w, target)))
-        text = assembly(conv_int8.KERNEL.emit(w, config, target).text, target)
+        config = next(iter(CONV_DOT.configs(w, target)))
+        text = assembly(CONV_DOT.emit(w, config, target).text, target)
         for dot, instruction in expected.items():
             assert instruction in text or target.dot != dot, name
         assert "pmaddubsw" not in text
@@ -133,8 +128,8 @@ def test_uses_the_dot_product() -> None:
 def test_the_same_text_each_time() -> None:
     w = WORKLOADS["bytes_3_channels"]
     for target in TARGETS.values():
-        for config in conv_int8.KERNEL.configs(w, target):
-            first, second = (conv_int8.KERNEL.emit(w, config, target) for _ in range(2))
+        for config in CONV_DOT.configs(w, target):
+            first, second = (CONV_DOT.emit(w, config, target) for _ in range(2))
             assert first == second
 
 
@@ -143,18 +138,18 @@ def test_few_steps_for_few_channels() -> None:
     w = WORKLOADS["bytes_3_channels"]
     weights = np.zeros((20, 3, 7, 7), np.int8)
     target = dataclasses.replace(targets()[0], dot="bytes", vector_bytes=64)
-    packed = conv_int8.KERNEL.pack(w, CONFIGS[0], target, 1, weights)
+    packed = CONV_DOT.pack(w, CONFIGS[0], target, 1, weights)
     assert 0 <= packed.size - 7 * 6 * 20 * 4 < 64
 
 
 def test_refusals_say_why() -> None:
     target = targets()[0]
     good = of_bytes(conv_workload((1, 4, 9), (8, 4, 1)))
-    assert conv_int8.KERNEL.refuse(good, target) is None
+    assert CONV_DOT.refuse(good, target) is None
     loose = dataclasses.replace(good.inputs[1], const=False)
     workload = dataclasses.replace(good, inputs=(good.inputs[0], loose, *good.inputs[2:]))
-    assert "not constant" in (conv_int8.KERNEL.refuse(workload, target) or "")
-    assert "u8" in (conv_int8.KERNEL.refuse(conv_workload((1, 4, 9), (8, 4, 1)), target) or "")
+    assert "not constant" in (CONV_DOT.refuse(workload, target) or "")
+    assert "u8" in (CONV_DOT.refuse(conv_workload((1, 4, 9), (8, 4, 1)), target) or "")
     wide = dataclasses.replace(good.inputs[1], dtype=DType.U8)
     workload = dataclasses.replace(good, inputs=(good.inputs[0], wide, *good.inputs[2:]))
-    assert "i8" in (conv_int8.KERNEL.refuse(workload, target) or "")
+    assert "i8" in (CONV_DOT.refuse(workload, target) or "")

@@ -5,33 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 from contraction_shapes import CONVS, SIZES, TINY, N, W
-from contractions import conv_workload, require_right
+from contractions import ISAS, conv_workload, isa_target, require_right, tile_config
 
 from planish.base.dtypes import DType
-from planish.kernels.cpu.conv_direct import KERNEL
-from planish.targets.cpu import CpuTarget, assembly, host_target
-
-ISAS = ("avx512", "avx2", "generic")
-
-
-def _config(mr: int, nr: int, **others: int) -> tuple[tuple[str, int], ...]:
-    values = {"mr": mr, "rows": 1, "nr": nr, "strip": 1, "chunk": 0, "unroll": 2, "fetch": 7}
-    return tuple((values | others).items())
-
+from planish.kernels.cpu.contraction_kernels import CONV_DIRECT as KERNEL
+from planish.targets.cpu import assembly, host_target
 
 CONFIGS = [
-    _config(6, 2),
-    _config(4, 3, strip=2, chunk=1, unroll=1, fetch=0),
-    _config(3, 1, strip=3, chunk=2, unroll=4, fetch=1),
-    _config(2, 2, rows=2, chunk=3, fetch=2),
+    tile_config(6, 2),
+    tile_config(4, 3, strip=2, chunk=1, unroll=1, fetch=0),
+    tile_config(3, 1, strip=3, chunk=2, unroll=4, fetch=1),
+    tile_config(2, 2, rows=2, chunk=3, fetch=2),
 ]
-
-
-def _target(isa: str) -> CpuTarget:
-    try:
-        return host_target(isa=isa, threads=2)
-    except Exception as error:  # the host may lack the instructions
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("name", CONVS)
@@ -39,12 +24,12 @@ def test_odd_tiles(name: str) -> None:
     """Tiles that the kernel would not offer; the ISAs take turns."""
     number = list(CONVS).index(name)
     config, isa = CONFIGS[number % len(CONFIGS)], ISAS[number % len(ISAS)]
-    require_right(KERNEL, CONVS[name], _target(isa), [config], SIZES)
+    require_right(KERNEL, CONVS[name], isa_target(isa), [config], SIZES)
 
 
 @pytest.mark.parametrize("name", [name for name in CONVS if CONVS[name].params])
 def test_smallest_sizes(name: str) -> None:
-    require_right(KERNEL, CONVS[name], _target(""), [CONFIGS[0]], TINY)
+    require_right(KERNEL, CONVS[name], isa_target(""), [CONFIGS[0]], TINY)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -52,19 +37,19 @@ def test_every_run_time_width(stride: int) -> None:
     """Borders, whole, half and single tiles in every mixture."""
     workload = conv_workload((N, 5, W), (20, 5, 3), stride=stride, pads=(2, 1))
     for width in range(1, 20):
-        require_right(KERNEL, workload, _target(""), CONFIGS[:2], {"N": 2, "W": width})
+        require_right(KERNEL, workload, isa_target(""), CONFIGS[:2], {"N": 2, "W": width})
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("width", [1, 5, 6, 7, 12, 13])
 def test_every_remainder_of_the_tile(width: int, config: tuple[tuple[str, int], ...]) -> None:
     workload = conv_workload((1, 4, 5, width), (4 + 8 * width, 4, 3, 3), pads=1)
-    require_right(KERNEL, workload, _target(""), [config])
+    require_right(KERNEL, workload, isa_target(""), [config])
 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_all_configs_of_a_layer(isa: str) -> None:
-    target = _target(isa)
+    target = isa_target(isa)
     workload = conv_workload((1, 24, 14, 14), (40, 24, 3, 3), pads=1)
     require_right(KERNEL, workload, target, list(KERNEL.configs(workload, target)))
 
@@ -78,7 +63,7 @@ def test_infinities_stay_out_of_other_pixels() -> None:
     weights = np.full((16, 3, 3, 3), np.inf, np.float32)
     weights[:, :, 1:, 1:] = 1
     x[:, :, 0, 0] = 1
-    (got,) = run_kernel(KERNEL, workload, CONFIGS[0], _target(""), [x, weights])
+    (got,) = run_kernel(KERNEL, workload, CONFIGS[0], isa_target(""), [x, weights])
     assert np.isfinite(got[0, :, 0, 0]).all()
 
 
@@ -98,7 +83,7 @@ def test_inner_loops_do_not_spill() -> None:
     """The tiles that are offered fit the registers."""
     workload = conv_workload((1, 64, 14, 56), (64, 64, 3, 3), pads=1)
     for isa in ("avx512", "avx2"):
-        target = _target(isa)
+        target = isa_target(isa)
         config = next(iter(KERNEL.configs(workload, target)))
         text = assembly(KERNEL.emit(workload, config, target).text, target)
         assert text.count("vfmadd") > 50

@@ -6,7 +6,7 @@ import pytest
 from trial import biased, check, conv, image, tensor
 
 from planish.base.shapes import symbol
-from planish.kernels.cpu.conv_plain import KERNEL
+from planish.kernels.cpu.line_kernels import CONV_PLAIN as KERNEL
 
 N, H, W = symbol("N"), symbol("H"), symbol("W")
 

@@ -6,7 +6,7 @@ import pytest
 from trial import check, conv_transpose, image
 
 from planish.base.shapes import symbol
-from planish.kernels.cpu.conv_transpose import KERNEL
+from planish.kernels.cpu.line_kernels import CONV_TRANSPOSE as KERNEL
 
 N, H = symbol("N"), symbol("H")
 

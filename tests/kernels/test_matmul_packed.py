@@ -4,32 +4,17 @@ import dataclasses
 
 import pytest
 from contraction_shapes import MATMULS, SIZES, TINY
-from contractions import matmul_workload, require_right
+from contractions import ISAS, isa_target, matmul_workload, require_right, tile_config
 
-from planish.kernels.cpu.matmul_packed import KERNEL
-from planish.targets.cpu import CpuTarget, host_target
-
-ISAS = ("avx512", "avx2", "generic")
-
-
-def _config(mr: int, nr: int, **others: int) -> tuple[tuple[str, int], ...]:
-    values = {"mr": mr, "rows": 1, "nr": nr, "strip": 1, "chunk": 0, "unroll": 2, "fetch": 7}
-    return tuple((values | others).items())
-
+from planish.kernels.cpu.contraction_kernels import MATMUL_PACKED as KERNEL
+from planish.targets.cpu import host_target
 
 CONFIGS = [
-    _config(6, 2),
-    _config(4, 3, strip=2, chunk=1, unroll=1, fetch=0),
-    _config(1, 4, unroll=4, fetch=1),
-    _config(2, 2, rows=3, chunk=3, fetch=2),
+    tile_config(6, 2),
+    tile_config(4, 3, strip=2, chunk=1, unroll=1, fetch=0),
+    tile_config(1, 4, unroll=4, fetch=1),
+    tile_config(2, 2, rows=3, chunk=3, fetch=2),
 ]
-
-
-def _target(isa: str) -> CpuTarget:
-    try:
-        return host_target(isa=isa, threads=2)
-    except Exception as error:  # the host may lack the instructions
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("name", MATMULS)
@@ -37,24 +22,24 @@ def test_odd_tiles(name: str) -> None:
     """Tiles that the kernel would not offer; the ISAs take turns."""
     number = list(MATMULS).index(name)
     config, isa = CONFIGS[number % len(CONFIGS)], ISAS[number % len(ISAS)]
-    require_right(KERNEL, MATMULS[name], _target(isa), [config], SIZES)
+    require_right(KERNEL, MATMULS[name], isa_target(isa), [config], SIZES)
 
 
 @pytest.mark.parametrize("name", [name for name in MATMULS if MATMULS[name].params])
 def test_smallest_sizes(name: str) -> None:
-    require_right(KERNEL, MATMULS[name], _target(""), [CONFIGS[0]], TINY)
+    require_right(KERNEL, MATMULS[name], isa_target(""), [CONFIGS[0]], TINY)
 
 
 @pytest.mark.parametrize("rows", range(1, 14))
 def test_every_number_of_rows(rows: int) -> None:
-    require_right(KERNEL, matmul_workload((rows, 19), (19, 40)), _target(""), CONFIGS[:2])
+    require_right(KERNEL, matmul_workload((rows, 19), (19, 40)), isa_target(""), CONFIGS[:2])
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("columns", [1, 3, 4, 5, 8, 12, 16, 17, 31, 64, 65])
 def test_every_width_of_the_last_vector(columns: int, isa: str) -> None:
     workload = matmul_workload((5, 9), (9, columns), epilogue="residual")
-    require_right(KERNEL, workload, _target(isa), CONFIGS[:1])
+    require_right(KERNEL, workload, isa_target(isa), CONFIGS[:1])
 
 
 def test_refusals_say_why() -> None:

@@ -65,6 +65,22 @@ def refuse_shape(w: Workload) -> str | None:
     return None
 
 
+def refuse_depthwise(w: Workload) -> str | None:
+    """Why a `conv` is not one constant filter a channel, over channels that are neighbours."""
+    if not w.inputs[1].const:
+        return "the weights are not constant"
+    if reason := refuse_shape(w):
+        return reason
+    s = conv_shape(w)
+    if s.group != s.channels or s.features != s.channels:
+        return "not one filter a channel"
+    if len(w.outputs) > 1:
+        return "several outputs"
+    if w.inputs[0].strides[1] != 1 or w.outputs[0].strides[1] != 1:
+        return "channels are not the contiguous axis"
+    return None
+
+
 def conv_shape(w: Workload) -> ConvShape:
     """Read a `conv` workload that `refuse_shape` lets pass."""
     x, weights = w.inputs[0], w.inputs[1]

@@ -17,11 +17,11 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, ceildiv, dim_max, dim_min, floordiv, is_static, product
-from planish.kernels.conv_shape import ConvShape, conv_shape, refuse_shape
-from planish.kernels.cpu.epilogue import split_bias
+from planish.kernels.conv_shape import ConvShape, conv_shape, refuse_depthwise
+from planish.kernels.cpu.epilogue import accumulator_dtype, split_bias
 from planish.kernels.cpu.frame import Frame
-from planish.kernels.cpu.pack import lay_out
-from planish.kernels.kernel import Config, Kernel, Phase, Source, symbol_for
+from planish.kernels.cpu.template import template_kernel
+from planish.kernels.kernel import Config, Phase, Source
 from planish.kernels.workload import Workload, typical
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Module, Val, i64, vector, zero
@@ -34,23 +34,17 @@ _UNIT_CYCLES = 2000  # below this much work a unit's own cost would show
 def refuse(w: Workload, t: CpuTarget) -> str | None:
     """Why this kernel cannot run `w` on `t`; None when it can."""
     del t
-    if any(o.dtype is not DType.F32 for o in (*w.inputs[:2], *w.outputs)):
-        return "depthwise is f32 only"
-    if not w.inputs[1].const:
-        return "the weights are not constant"
-    if reason := refuse_shape(w):
+    if any(o.dtype is not DType.F32 for o in w.inputs[:2]):
+        return "not f32 data and weights"
+    if reason := refuse_depthwise(w):
         return reason
+    if accumulator_dtype(w, 0) is not DType.F32:
+        return "the sums are not f32"
     s = conv_shape(w)
-    if s.group != s.channels or s.features != s.channels:
-        return "not one filter a channel"
     if s.kernel[-1] > _MAX_TAPS:
         return f"more than {_MAX_TAPS} taps along a row"
     if s.channels == 1:
         return "one channel has no lanes to fill"
-    if len(w.outputs) > 1:
-        return "several outputs"
-    if w.inputs[0].strides[1] != 1 or w.outputs[0].strides[1] != 1:
-        return "channels are not the contiguous axis"
     return None
 
 
@@ -92,11 +86,9 @@ def _may_block_rows(s: ConvShape, rows: int, width: int) -> bool:
     return isinstance(s.out[-2], int) and s.out[-2] >= rows
 
 
-def pack(w: Workload, c: Config, t: CpuTarget, number: int, array: np.ndarray) -> np.ndarray:
+def pack(w: Workload, c: Config, t: CpuTarget, array: np.ndarray) -> np.ndarray:
     """Weights [C, 1, *kernel] as [channel vector][tap][lane], the last vector filled with zeros."""
     del c
-    if number != 1:
-        return lay_out(w.inputs[number], array)
     s, lanes = conv_shape(w), t.lanes()
     flat = array.reshape(s.channels, s.taps)
     flat = np.pad(flat, [(0, -s.channels % lanes), (0, 0)])
@@ -118,10 +110,9 @@ def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     return tiles * vectors * cycles / 3e9 / min(t.threads, 64)
 
 
-def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
+def write(w: Workload, c: Config, t: CpuTarget, symbol: str) -> Source:
     """Pure: the same arguments give the same text."""
     module = Module()
-    symbol = symbol_for(KERNEL.name, w, c, t)
     writer = _Writer(Frame(module, symbol, w), w, c, t)
     units = writer.write()
     return Source(module.text(), (Phase(symbol, units),))
@@ -404,12 +395,12 @@ class _Writer:
         return self.f.masked_load(self.ty, place, mask)
 
 
-KERNEL = Kernel(
+KERNEL = template_kernel(
     "cpu.conv_f32.depthwise",
-    op="conv",
+    "conv",
     refuse=refuse,
     configs=configs,
-    emit=emit,
+    write=write,
     pack=pack,
     cost=cost,
 )

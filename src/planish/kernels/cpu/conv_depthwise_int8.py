@@ -19,7 +19,7 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.base.shapes import Dim, product
-from planish.kernels.conv_shape import conv_shape, refuse_shape
+from planish.kernels.conv_shape import conv_shape, refuse_depthwise
 from planish.kernels.cpu.depthwise_code import DepthwiseWriter
 from planish.kernels.cpu.depthwise_quads import Axis, Depthwise, Tile, axes_of, tile_of
 from planish.kernels.cpu.epilogue import accumulator_dtype
@@ -41,22 +41,13 @@ def refuse(w: Workload, t: CpuTarget) -> str | None:
     """Why this kernel cannot run `w` on `t`; None when it can."""
     if w.inputs[0].dtype not in _BYTES or w.inputs[1].dtype is not DType.I8:
         return "not u8 or s8 data with s8 weights"
-    if not w.inputs[1].const:
-        return "the weights are not constant"
-    if reason := refuse_shape(w):
+    if reason := refuse_depthwise(w):
         return reason
-    s = conv_shape(w)
-    if s.group != s.channels or s.features != s.channels:
-        return "not one filter a channel"
-    if len(w.outputs) > 1:
-        return "several outputs"
     if accumulator_dtype(w, 0) is not DType.I32:
         return "the sums are not i32"
-    if w.inputs[0].strides[1] != 1 or w.outputs[0].strides[1] != 1:
-        return "channels are not the contiguous axis"
     if any(extent == 0 for o in (*w.inputs, *w.outputs) for extent in o.shape):
         return "an extent is 0"
-    _, vertical, horizontal = axes_of(s)
+    _, vertical, horizontal = axes_of(conv_shape(w))
     if vertical.kernel * horizontal.kernel > _MAX_TAPS:
         return f"more than {_MAX_TAPS} taps of the last two axes"
     if not _reaches(w, horizontal, 1):

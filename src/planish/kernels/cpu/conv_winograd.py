@@ -20,14 +20,12 @@ from planish.base.dtypes import DType
 from planish.base.shapes import is_static
 from planish.kernels.conv_shape import ConvShape, conv_shape, refuse_shape
 from planish.kernels.cpu.epilogue import accumulator_dtype
-from planish.kernels.cpu.pack import lay_out
+from planish.kernels.cpu.template import template_kernel
 from planish.kernels.cpu.winograd_code import LINE, WinogradShape, WinogradWriter, channel_blocks
 from planish.kernels.cpu.winograd_math import transform_filter, transforms
-from planish.kernels.kernel import Config, Kernel, Source, symbol_for
+from planish.kernels.kernel import Config, Source
 from planish.kernels.workload import Workload, typical
 from planish.targets.cpu import CpuTarget
-
-NAME = "cpu.conv_f32.winograd"
 
 
 def refuse(w: Workload, t: CpuTarget) -> str | None:
@@ -124,10 +122,8 @@ def cost(w: Workload, c: Config, t: CpuTarget) -> float:
     return (cycles / max(1, t.threads) + 3000 * (values["form"] == "split")) / 3e9
 
 
-def pack(w: Workload, c: Config, t: CpuTarget, number: int, array: np.ndarray) -> np.ndarray:
+def pack(w: Workload, c: Config, t: CpuTarget, array: np.ndarray) -> np.ndarray:
     """Weights as U[block][point][c][o], the blocks one after the other."""
-    if number != 1:
-        return lay_out(w.inputs[number], array)
     values, lanes = dict(c), t.lanes()
     points = transform_filter(transforms(int(values["m"])), array)
     points = points.reshape(-1, *points.shape[2:])
@@ -144,7 +140,7 @@ def growth(w: Workload, c: Config) -> float:
     return (int(dict(c)["m"]) + 2) ** 2 / 9
 
 
-def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
+def write(w: Workload, c: Config, t: CpuTarget, symbol: str) -> Source:
     """Pure: the same arguments give the same text."""
     values = dict(c)
     shape = WinogradShape(
@@ -154,15 +150,15 @@ def emit(w: Workload, c: Config, t: CpuTarget) -> Source:
         mr=int(values["mr"]),
         nv=int(values["nv"]),
     )
-    return WinogradWriter(w, shape, t, symbol_for(NAME, w, c, t)).source()
+    return WinogradWriter(w, shape, t, symbol).source()
 
 
-KERNEL = Kernel(
-    NAME,
-    op="conv",
+KERNEL = template_kernel(
+    "cpu.conv_f32.winograd",
+    "conv",
     refuse=refuse,
     configs=configs,
-    emit=emit,
+    write=write,
     pack=pack,
     cost=cost,
     growth=growth,

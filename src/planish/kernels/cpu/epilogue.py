@@ -156,14 +156,18 @@ def split_bias(w: Workload, target: CpuTarget, output: int, lane_axis: int) -> B
     return Bias(loads[0], Store(target, rest, output, lane_axis))
 
 
-def _added(part: Expr, lane: str) -> Load | None:
-    """The operand of `acc + operand` or `operand + acc` when it varies along the lanes alone."""
+def added_operand(part: Expr) -> Load | None:
+    """The operand of `acc + operand` or `operand + acc`; None for anything else."""
     match part:
-        case Call(fn="add", args=(Temp(), Load() as load)):
-            pass
-        case Call(fn="add", args=(Load() as load, Temp())):
-            pass
-        case _:
-            return None
+        case Call(fn="add", args=(Temp(), Load() as load) | (Load() as load, Temp())):
+            return load
+    return None
+
+
+def _added(part: Expr, lane: str) -> Load | None:
+    """An operand that is added to the accumulator, when it varies along the lanes alone."""
+    load = added_operand(part)
+    if load is None:
+        return None
     used = {e.name for e in walk(load) if isinstance(e, Var)}
     return load if used <= {lane} else None

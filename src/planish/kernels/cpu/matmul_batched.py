@@ -240,23 +240,8 @@ class BatchedWriter:
         if isinstance(self.n, int) and self.n % self.width == 0:
             self._tile(a, b, row, column, rows, self.nv, None)
             return
-        if isinstance(self.n, int):
-            rest = self.n % self.width
-            vectors = -(-rest // self.lanes)
-            spare = rest % self.lanes
-            mask = f.first_lanes(self.lanes, spare) if spare else None
-            if self.n < self.width:
-                self._tile(a, b, row, column, rows, vectors, mask)
-                return
-            full, edge, done = f.label("full"), f.label("edge"), f.label("tiled")
-            f.branch_if(f.icmp("sge", left, self.width), full, edge)
-            f.start(full)
-            self._tile(a, b, row, column, rows, self.nv, None)
-            f.branch(done)
-            f.start(edge)
-            self._tile(a, b, row, column, rows, vectors, mask)
-            f.branch(done)
-            f.start(done)
+        if isinstance(self.n, int) and self.n < self.width:
+            self._known_edge(a, b, row, column, rows, self.n)
             return
         full, edge, done = f.label("full"), f.label("edge"), f.label("tiled")
         f.branch_if(f.icmp("sge", left, self.width), full, edge)
@@ -264,12 +249,23 @@ class BatchedWriter:
         self._tile(a, b, row, column, rows, self.nv, None)
         f.branch(done)
         f.start(edge)
-        with f.loop(0, left, self.lanes) as at:
-            mask = f.first_lanes(self.lanes, f.sub(left, at.index))
-            moved = f.offset(b[0], f.mul(at.index, self.size))
-            self._tile(a, (moved, b[1]), row, f.add(column, at.index), rows, 1, mask)
+        if isinstance(self.n, int):
+            self._known_edge(a, b, row, column, rows, self.n % self.width)
+        else:
+            with f.loop(0, left, self.lanes) as at:
+                mask = f.first_lanes(self.lanes, f.sub(left, at.index))
+                moved = f.offset(b[0], f.mul(at.index, self.size))
+                self._tile(a, (moved, b[1]), row, f.add(column, at.index), rows, 1, mask)
         f.branch(done)
         f.start(done)
+
+    def _known_edge(
+        self, a: Val, b: tuple[Val, Val], row: Val, column: Val, rows: Val | None, rest: int
+    ) -> None:
+        """The last `rest` columns, fewer than a panel's."""
+        spare = rest % self.lanes
+        mask = self.f.first_lanes(self.lanes, spare) if spare else None
+        self._tile(a, b, row, column, rows, -(-rest // self.lanes), mask)
 
     def _tile(
         self,

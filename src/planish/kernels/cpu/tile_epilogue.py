@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from planish.base.dtypes import DType
 from planish.base.expr import Call, Expr, Load, Temp, call, transform, walk
 from planish.kernels.cpu.contraction import Access, Contraction, always_read
+from planish.kernels.cpu.epilogue import added_operand
 
 # Functions that take many instructions, and about how many; all others count as one.
 _LONG = {
@@ -69,13 +70,9 @@ def _bias(problem: Contraction, value: Expr) -> tuple[Load, Access] | None:
     if sum(isinstance(e, Temp) for e in walk(value)) != 1:
         return None
     for part in walk(value):
-        match part:
-            case Call(fn="add", args=(Temp(), Load() as load)):
-                pass
-            case Call(fn="add", args=(Load() as load, Temp())):
-                pass
-            case _:
-                continue
+        load = added_operand(part)
+        if load is None:
+            continue
         access = problem.access(load)
         same = access is not None and all(step == 0 for step in access.steps)
         like = load.dtype is _sums(problem) and load in always_read(value)
@@ -91,16 +88,8 @@ def _sums(problem: Contraction) -> DType:
 
 def _without(value: Expr, bias: Load) -> Expr:
     """The expression with the bias no longer added to the accumulator."""
-
-    def visit(expr: Expr) -> Expr:
-        match expr:
-            case Call(fn="add", args=(Temp() as acc, Load() as load)) if load == bias:
-                return acc
-            case Call(fn="add", args=(Load() as load, Temp() as acc)) if load == bias:
-                return acc
-        return expr
-
-    return transform(value, visit)
+    (sums,) = (e for e in walk(value) if isinstance(e, Temp))
+    return transform(value, lambda e: sums if added_operand(e) == bias else e)
 
 
 def _number(expr: Expr, numbers: dict[Load, int]) -> Expr:
