@@ -30,6 +30,21 @@ def test_inspect_shows_a_models_operators(tmp_path: Path) -> None:
     assert "Unique (unique)" in made.stderr
 
 
+def test_inspect_lists_inputs_that_become_constants(tmp_path: Path) -> None:
+    path = small_model(tmp_path / "defaults.onnx", batch=1)
+    model = onnx.load(path)
+    stored = model.graph.initializer[0]
+    info = onnx.helper.make_tensor_value_info(stored.name, stored.data_type, stored.dims)
+    model.graph.input.append(info)
+    onnx.save(model, path)
+    assert json.loads(planish("inspect", path, "--json").stdout)["folded"] == [stored.name]
+    assert f"become constants: {stored.name}; " in planish("inspect", path).stdout
+    built = planish("build", path, "-o", tmp_path / "m.plan", "--level", 0, "--input", stored.name)
+    assert built.returncode == 0, built.stderr
+    report = json.loads(planish("inspect", tmp_path / "m.plan", "--json").stdout)
+    assert [tensor["name"] for tensor in report["inputs"]] == ["x", stored.name]
+
+
 def test_inspect_tells_all_problems_of_a_bad_file(tmp_path: Path) -> None:
     path = small_model(tmp_path / "bad.onnx")
     model = onnx.load(path)

@@ -86,5 +86,6 @@ def full_plan(**fields: Any) -> Plan:
         "stages": (("import", 57), ("fuse_epilogue", 21)),
         "memory": {"planned": 4096, "naive": 9999, "lower_bound": 4000},
         "history": (("fuse_epilogue", "Relu into Conv", ("Relu_1", "Conv_0")),),
+        "folded": ("w",),
     }
     return Plan(**{**values, **fields})

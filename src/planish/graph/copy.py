@@ -34,7 +34,8 @@ def _copied(graph: Graph, values: dict[Value, Value], nodes: dict[Node, Node]) -
         nodes[node] = made
         listed.append(made)
     outputs = [_value(v, values) for v in graph.outputs]
-    return Graph(graph.name, inputs, outputs, listed, list(graph.history), dict(graph.symbols))
+    history, symbols = list(graph.history), dict(graph.symbols)
+    return Graph(graph.name, inputs, outputs, listed, history, symbols, graph.folded)
 
 
 def _value(value: Value, values: dict[Value, Value]) -> Value:

@@ -210,6 +210,7 @@ class Graph:
         outputs: Values the caller gets.
         history: What was done to the graph, in order.
         symbols: Known ranges of symbolic dims, by name.
+        folded: Inputs of the model that are constants here, for it has values for them.
     """
 
     def __init__(
@@ -220,12 +221,14 @@ class Graph:
         nodes: list[Node],
         history: list[Event] | None = None,
         symbols: dict[str, tuple[int, int]] | None = None,
+        folded: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.inputs = inputs
         self.outputs = outputs
         self.history: list[Event] = [] if history is None else history
         self.symbols: dict[str, tuple[int, int]] = {} if symbols is None else symbols
+        self.folded: tuple[str, ...] = tuple(folded)
         self._order: list[Node] = list(nodes)
         self._place: dict[Node, int] = {node: n for n, node in enumerate(nodes)}
         self._after: dict[Node, list[Node]] = {}  # added since the last ordering

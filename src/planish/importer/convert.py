@@ -6,7 +6,7 @@ model's own and those by which ONNX defines operators that planish lacks, are in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,11 +41,12 @@ _DEEPEST = 64  # functions within functions
 Opsets = Mapping[str, int]
 
 
-def import_model(model: str | Path | bytes | ModelProto) -> Graph:
+def import_model(model: str | Path | bytes | ModelProto, inputs: Collection[str] = ()) -> Graph:
     """Read a trained network.
 
     Args:
         model: A path of an ONNX file, its bytes, or a loaded model.
+        inputs: Inputs that stay inputs though the model has values for them.
 
     Raises:
         ModelError: The file is missing, malformed or inconsistent; lists every problem found.
@@ -53,7 +54,7 @@ def import_model(model: str | Path | bytes | ModelProto) -> Graph:
             names all of them.
     """
     with defects_named("the importer"):
-        graph, problems, unsupported = read_graph(model)
+        graph, problems, unsupported = read_graph(model, inputs)
     if problems:
         raise ModelError("the model cannot be imported:", problems)
     if unsupported:
@@ -64,14 +65,20 @@ def import_model(model: str | Path | bytes | ModelProto) -> Graph:
     return graph
 
 
-def read_graph(model: str | Path | bytes | ModelProto) -> tuple[Graph, list[str], list[str]]:
+def read_graph(
+    model: str | Path | bytes | ModelProto, inputs: Collection[str] = ()
+) -> tuple[Graph, list[str], list[str]]:
     """The graph as far as it can be read, every problem, and every node that nothing can run.
+
+    Args:
+        model: As for `import_model`.
+        inputs: As for `import_model`.
 
     Raises:
         ModelError: The file is missing or is no ONNX model.
     """
     proto, folder = read_model(model)
-    reader = _Reader(proto, folder)
+    reader = _Reader(proto, folder, inputs)
     opsets = {entry.domain or ONNX: int(entry.version) for entry in proto.opset_import}
     newest = onnx.defs.onnx_opset_version()
     if opsets.get(ONNX, newest) > newest:
@@ -114,9 +121,10 @@ class _Scope:
 class _Reader:
     """Reads one model; nested graphs and functions share it."""
 
-    def __init__(self, model: ModelProto, folder: Path | None) -> None:
+    def __init__(self, model: ModelProto, folder: Path | None, kept: Collection[str]) -> None:
         self.model = model
         self.folder = folder
+        self.kept = kept
         self.problems: list[str] = []
         self.unsupported: list[str] = []
         self.functions = {(f.domain or ONNX, f.name, f.overload): f for f in model.functions}
@@ -142,11 +150,13 @@ class _Reader:
             scope.given, scope.depth = caller.given, caller.depth
         scope.stated = {v.name: v.type for v in (*proto.value_info, *proto.output)}
         stored: set[str] = set()
-        self._read_weights(proto, scope, stored)
+        kept = self._kept_inputs(proto) if not inner else ()
+        self._read_weights(proto, scope, stored, kept)
+        folded = [info.name for info in proto.input if info.name in stored]
         inputs: list[Value] = []
         for info in proto.input:
             if info.name in stored:
-                continue  # an initializer listed as an input: a default that stays
+                continue
             if any(info.name == other.name for other in inputs):
                 self.problems.append(f"graph input {info.name!r} comes twice")
                 continue
@@ -162,15 +172,28 @@ class _Reader:
             self._node(node, position, scope)
         outputs = self._outputs(proto, scope)
         name = proto.name or "graph"
-        return Graph(self._own(name, True) if inner else name, inputs, outputs, scope.nodes)
+        name = self._own(name, True) if inner else name
+        return Graph(name, inputs, outputs, scope.nodes, folded=folded)
 
-    def _read_weights(self, proto: GraphProto, scope: _Scope, stored: set[str]) -> None:
+    def _kept_inputs(self, proto: GraphProto) -> Collection[str]:
+        """The names asked for; those that are no inputs of the model are a problem."""
+        listed = [info.name for info in proto.input]
+        for name in self.kept:
+            if name not in listed:
+                self.problems.append(f"{name!r} cannot stay an input, the inputs are {listed}")
+        return self.kept
+
+    def _read_weights(
+        self, proto: GraphProto, scope: _Scope, stored: set[str], kept: Collection[str]
+    ) -> None:
         weights: list[tuple[str, Callable[[], np.ndarray]]] = []
         for tensor in proto.initializer:
             weights.append((tensor.name, partial(read_tensor, tensor, self.folder)))
         for sparse in proto.sparse_initializer:
             weights.append((sparse.values.name, partial(read_sparse, sparse, self.folder)))
         for name, read in weights:
+            if name in kept:
+                continue
             if name in stored:
                 self.problems.append(f"initializer {name!r} comes twice")
             stored.add(name)
@@ -392,7 +415,7 @@ class _Reader:
     def _inferred_type(self, name: str) -> TensorType:
         """What ONNX's own inference says; it runs when the first value needs it."""
         if self._inferred is None:
-            self._inferred = {} if self.problems else infer_onnx_types(self.model)
+            self._inferred = {} if self.problems else infer_onnx_types(self.model, self.kept)
         proto = self._inferred.get(name)
         return UNTYPED if proto is None else self._type(proto, name)
 

@@ -85,10 +85,14 @@ def proto_of(value: Value | None) -> TypeProto:
     return helper.make_tensor_type_proto(value.dtype.onnx, dims)
 
 
-def infer_onnx_types(model: ModelProto) -> dict[str, TypeProto]:
+def infer_onnx_types(model: ModelProto, kept: Collection[str] = ()) -> dict[str, TypeProto]:
     """What ONNX's own type inference finds, by name; {} where it gives up.
 
     It gets a copy without the large weights, whose contents it never needs.
+
+    Args:
+        model: The model.
+        kept: Inputs whose stored values count for nothing.
     """
     light = ModelProto()
     light.ir_version = max(model.ir_version, 4)  # weights need not be listed as inputs
@@ -101,6 +105,8 @@ def infer_onnx_types(model: ModelProto) -> dict[str, TypeProto]:
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
     for tensor in model.graph.initializer:
+        if tensor.name in kept:
+            continue
         if tensor.data_location != TensorProto.EXTERNAL and tensor.ByteSize() <= _SMALL:
             graph.initializer.append(tensor)
         else:

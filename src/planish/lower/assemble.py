@@ -149,6 +149,7 @@ class Assembler:
             },
             history=tuple((e.step, e.note, e.origin) for e in self.graph.history),
             facts=tuple((f.kind, f.a, f.b) for f in facts_of(self.graph)),
+            folded=self.graph.folded,
         )
 
     def _scratch(self, chosen: Sequence[Chosen | None]) -> tuple[dict[int, Life], int]:

@@ -6,7 +6,7 @@ import → simplify → quantise → fuse → lower → tune → memory → plan
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,7 @@ def build(
     labels: LabelsOrMetric = None,
     threads: int | None = None,
     profiles: str | Mapping[str, object] | Sequence[object] | None = None,
+    inputs: Collection[str] = (),
     level: int = 3,
     timing_cache: str | os.PathLike[str] | None = None,
     isa: str = "",
@@ -106,6 +107,8 @@ def build(
             `labels.Labels`; or a metric: a function of a function that runs the network.
         threads: Workers that share each layer; None: every core the process may use.
         profiles: Ranges of the symbolic dims, as `profiles.make_profiles` reads them.
+        inputs: Inputs that stay inputs though the model has values for them; those of others are
+            constants.
         level: 0 (no timing, a plan in seconds) to 5 (every tactic timed).
         timing_cache: File of measured times to read and extend; None: the user's own.
         isa: Cap on the vector instructions ("avx512", "avx2", "generic", "neon").
@@ -123,7 +126,7 @@ def build(
     all_dumps = [from_knobs()]  # of the first plan that is made
 
     def read() -> tuple[Graph, list[Profile]]:
-        graph = read_graph(model)
+        graph = read_graph(model, inputs)
         return graph, list(fix_dims(graph, make_profiles(graph, profiles)))
 
     def make(quantiser: Quantiser | None) -> Plan:
@@ -159,9 +162,11 @@ def build(
     return choose_precisions(plans, goal.bound, goal.scorer, quantiser.samples, progress).plan
 
 
-def read_graph(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
-    """The model's graph with types."""
-    graph = import_model(Path(model) if isinstance(model, str | os.PathLike) else model)
+def read_graph(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto, inputs: Collection[str] = ()
+) -> Graph:
+    """The model's graph with types; `inputs` as for `build`."""
+    graph = import_model(Path(model) if isinstance(model, str | os.PathLike) else model, inputs)
     infer_types(graph)
     settle_dims(graph)
     return graph

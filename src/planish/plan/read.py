@@ -85,6 +85,7 @@ def _plan(record: Field, file: Container) -> Plan:
         memory=record["memory"].integers(),
         history=record["history"].each(_event),
         facts=record["facts"].each(_fact),
+        folded=record["folded"].texts(),
     )
 
 

@@ -191,6 +191,8 @@ class Plan:
         history: What became of each ONNX node: (pass, note, origin).
         facts: (kind, a, b): sizes that must be "equal", or fit by "broadcast" (equal, or one of
             them 1), for the results to be right; checked when the symbols have values.
+        folded: Inputs of the model that are constants of the plan, for the model has values for
+            them.
     """
 
     name: str
@@ -210,6 +212,7 @@ class Plan:
     memory: dict[str, int] = field(default_factory=dict)
     history: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     facts: tuple[tuple[str, Dim, Dim], ...] = ()
+    folded: tuple[str, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to a file, atomically. Equal plans give equal bytes.

@@ -34,6 +34,7 @@ class Interface:
         self.outputs = plan.outputs
         self.profiles = plan.profiles
         self._facts = plan.facts
+        self._folded = plan.folded
         self._takes = tuple((tensor.name, tensor.dtype.numpy) for tensor in plan.inputs)
         self._loose = {t.name: t.dtype for t in plan.inputs if t.dtype in LOOSE}
         self._order = {tensor.name: n for n, tensor in enumerate(plan.outputs)}
@@ -91,6 +92,13 @@ class Interface:
             )
         known = {tensor.name for tensor in self.inputs}
         missing = [tensor.name for tensor in self.inputs if tensor.name not in feeds]
+        folded = [name for name in feeds if name not in known and name in self._folded]
+        if folded:
+            return InputError(
+                f"the inputs {folded} are constants of this plan: the model has values for them, "
+                "which were folded into it",
+                hint=f"build it with inputs={folded} (--input on the command line) to give them",
+            )
         unknown = [name for name in feeds if name not in known]
         parts = [f"missing inputs {missing}"] if missing else []
         parts += [f"unknown inputs {unknown}"] if unknown else []
