@@ -5,11 +5,18 @@ from __future__ import annotations
 import pytest
 from small_models import MODELS, model
 
-from planish.base.errors import ShapeError
+from planish.base.errors import ModelError, ShapeError
 from planish.base.shapes import symbol
 from planish.graph.graph import Graph
+from planish.graph.parse import parse_graph
 from planish.lower.assemble import block_sizes
-from planish.lower.profiles import DEFAULT_BATCH, DEFAULT_OTHER, fix_dims, make_profiles
+from planish.lower.profiles import (
+    DEFAULT_BATCH,
+    DEFAULT_OTHER,
+    fix_dims,
+    make_profiles,
+    settle_dims,
+)
 from planish.pipeline import read_graph
 
 
@@ -79,3 +86,18 @@ def test_an_arena_that_grows_with_one_size_is_planned_for_one() -> None:
     assert block_sizes([64 * n, 128, 10 * n + 3], {"N": 8}) == ([64, 128, 64], n)
     assert block_sizes([64 * n * n], {"N": 2}) == ([256], 1)
     assert block_sizes([4 * n, 4 * m], {"N": 16, "M": 32}) == ([64, 128], 1)
+
+
+def test_dims_are_solved_for_where_a_node_holds_a_multiple_of_them() -> None:
+    graph = parse_graph(
+        "graph g\n  input %x: f32[5,2*N-2]\n  input %w: f32[6,3]\n"
+        "  %y = MatMul(%x, %w)\n  output %y\n"
+    )
+    settle_dims(graph)
+    assert graph.inputs[0].shape == (5, 6)
+    graph = parse_graph(
+        "graph g\n  input %x: f32[5,2*N]\n  input %w: f32[7,3]\n"
+        "  %y = MatMul(%x, %w)\n  output %y\n"
+    )
+    with pytest.raises(ModelError, match=r"the size 2\*N would have to be 7"):
+        settle_dims(graph)

@@ -117,7 +117,9 @@ def results_of(node: Node) -> list[Result]:
         ModelError: The operator does not accept its inputs, or has fewer outputs than the node.
     """
     op = op_of(node)
-    if op is None or any(v is not None and v.dtype is DType.OBJECT for v in node.inputs):
+    if op is None:
+        return []
+    if not op.opaque and any(v is not None and v.dtype is DType.OBJECT for v in node.inputs):
         return []
     first = next((value.name for value in node.outputs if value is not None), node.name)
     results = name_unknowns(op.infer(args_of(node), node.attrs), first)

@@ -198,7 +198,7 @@ def settle_dims(graph: Graph) -> None:
             for dim, size in ((fact.a, fact.b), (fact.b, fact.a)):
                 if fact.kind != "equal" or not isinstance(dim, Sym) or not isinstance(size, int):
                     continue
-                name = name_of(dim)
+                name, size = _solved(dim, size)
                 if not name or is_unknown(name):
                     continue
                 if fixed.setdefault(name, size) != size:
@@ -207,6 +207,24 @@ def settle_dims(graph: Graph) -> None:
             return
         _fix(graph, fixed)
         infer_types(graph)
+
+
+def _solved(dim: Sym, size: int) -> tuple[str, int]:
+    """The symbol and its value where a size holds one, times a number and plus one; else ("", 0).
+
+    Raises:
+        ModelError: No whole number solves it.
+    """
+    terms = dict(dim.terms)
+    rest = terms.pop((), 0)
+    ((atoms, step), *more) = terms.items()
+    if more or len(atoms) != 1 or not isinstance(atoms[0], str):
+        return "", 0
+    name = atoms[0]
+    value, remainder = divmod(size - rest, step)
+    if remainder or value < 0:
+        raise ModelError(f"the size {dim} would have to be {size}")
+    return name, value
 
 
 def _fix(graph: Graph, fixed: Mapping[str, Dim]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError
 from planish.base.expr import Expr, Temp, index
-from planish.base.shapes import Dim, Shape, floordiv, product
+from planish.base.shapes import Dim, Shape, floordiv, is_static, product
 from planish.ops.checks import (
     FLOATS,
     NUMBERS,
@@ -45,7 +45,15 @@ from planish.ops.scalar import (
     where,
 )
 from planish.ops.scalar import floordiv as divide
-from planish.ops.windows import AUTO_PAD, Windows, kernel_of, pads_attr, per_axis, windows_of
+from planish.ops.windows import (
+    AUTO_PAD,
+    Windows,
+    kernel_and_facts,
+    kernel_of,
+    pads_attr,
+    per_axis,
+    windows_of,
+)
 
 # ---- Conv ---------------------------------------------------------------------------------------
 
@@ -72,8 +80,21 @@ def infer_conv(args: Args, attrs: Attrs) -> Result:
     facts = equal(x.shape[1], w.shape[1] * group, what)
     if group < 1 or (isinstance(w.shape[0], int) and w.shape[0] % group):
         raise ModelError(f"{what}: the output channels do not divide into groups")
-    windows = conv_windows(args, attrs)
-    return Result(x.dtype, (x.shape[0], w.shape[0], *windows.out), facts=facts)
+    kernel, more = kernel_and_facts(attrs, w.shape[2:], "Conv")
+    facts = (*facts, *more)
+    open_sizes = tuple(unknown(n) for n in range(len(w.shape) - 2))
+    spatial = open_sizes if kernel is None else windows_of(x.shape[2:], kernel, attrs).out
+    return Result(x.dtype, (x.shape[0], w.shape[0], *spatial), facts=facts)
+
+
+def refuse_open_filter(args: Args, attrs: Attrs) -> str | None:
+    """Templates have the filter's shape and the channels in their code."""
+    x, w = shape_of(args, 0), shape_of(args, 1)
+    if not is_static(w):
+        return f"its filter {text(w)} has a shape that is known at run time only"
+    if not is_static(x[1:2]):
+        return f"its input {text(x)} has as many channels as are known at run time only"
+    return None
 
 
 def _infer_conv(args: Args, attrs: Attrs) -> list[Result]:
@@ -192,9 +213,12 @@ def _infer_conv_transpose(args: Args, attrs: Attrs) -> list[Result]:
     if group < 1 or (isinstance(w.shape[0], int) and w.shape[0] % group):
         raise ModelError(f"weight {text(w.shape)} does not divide into {group} groups")
     channels = w.shape[1] * group
-    shape = (x.shape[0], channels, *transpose_spread(args, attrs).out)
+    kernel, more = kernel_and_facts(attrs, w.shape[2:], "ConvTranspose")
+    open_sizes = tuple(unknown(n) for n in range(len(w.shape) - 2))
+    spatial = open_sizes if kernel is None else transpose_spread(args, attrs).out
+    shape = (x.shape[0], channels, *spatial)
     _check_bias(args, shape)
-    return [Result(dtype, shape, facts=facts)]
+    return [Result(dtype, shape, facts=(*facts, *more))]
 
 
 def _conv_transpose(args: Args, attrs: Attrs, output: int, at: Index) -> Reduction:
@@ -297,12 +321,20 @@ def matmul_flops(args: Args, attrs: Attrs) -> Dim | None:
 
 
 CONTRACTION: tuple[Op, ...] = (
-    Op("Conv", _infer_conv, reduce=_conv, anchor="conv", flops=conv_flops),
+    Op(
+        "Conv",
+        _infer_conv,
+        reduce=_conv,
+        anchor="conv",
+        refuse=refuse_open_filter,
+        flops=conv_flops,
+    ),
     Op(
         "ConvTranspose",
         _infer_conv_transpose,
         reduce=_conv_transpose,
         anchor="conv_transpose",
+        refuse=refuse_open_filter,
         flops=_conv_transpose_flops,
     ),
     Op("MatMul", _infer_matmul, reduce=_matmul, anchor="matmul", flops=matmul_flops),

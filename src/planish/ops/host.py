@@ -30,6 +30,14 @@ def _infer_open(args: Args, attrs: Attrs) -> list[Result]:
     return []
 
 
+def _infer_has_element(args: Args, attrs: Attrs) -> list[Result]:
+    return [Result(DType.BOOL, ())]
+
+
+def _infer_sequence_length(args: Args, attrs: Attrs) -> list[Result]:
+    return [Result(DType.I64, ())]
+
+
 # ---- results whose size depends on contents -----------------------------------------------------
 
 
@@ -229,13 +237,15 @@ def _infer_tf_idf(args: Args, attrs: Attrs) -> list[Result]:
 
 _OPEN = (
     *("If", "Loop", "Scan", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase"),
-    *("SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence", "ConcatFromSequence"),
-    *("Optional", "OptionalGetElement", "OptionalHasElement"),
+    *("SequenceInsert", "SequenceMap", "SplitToSequence", "ConcatFromSequence"),
+    *("Optional", "OptionalGetElement"),
     *("LinearAttention", "CausalConvWithState"),
 )
 
 HOST: tuple[Op, ...] = (
     *(Op(name, _infer_open) for name in _OPEN),
+    Op("OptionalHasElement", _infer_has_element, opaque=True),
+    Op("SequenceLength", _infer_sequence_length, opaque=True),
     Op("NonZero", _infer_non_zero),
     Op("Compress", _infer_compress),
     Op("Unique", _infer_unique),

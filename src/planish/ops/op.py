@@ -193,6 +193,7 @@ class Op:
         anchor: Name of the contraction template's workload op ("conv", "matmul", "attention", …).
         refuse: Why this instance cannot run natively although the operator can; None when it can.
             `table.refusal` asks it together with the rules that hold for all operators.
+        opaque: Its types are known although operands are no tensors; `infer` never looks at these.
         flops: Floating point operations of one run; None: one for each output element, or for each
             element reduced.
     """
@@ -206,4 +207,5 @@ class Op:
     expand: Expand | None = None
     anchor: str = ""
     refuse: Refuse | None = None
+    opaque: bool = False
     flops: Flops | None = None

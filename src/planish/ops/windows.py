@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from planish.base.errors import ModelError
 from planish.base.expr import Expr, index
 from planish.base.shapes import Dim, Shape, ceildiv, floordiv
-from planish.ops.checks import flag_attr, ints_attr, str_attr, text
-from planish.ops.op import Attrs
+from planish.ops.checks import equal, flag_attr, ints_attr, str_attr, text
+from planish.ops.op import Attrs, Fact
 from planish.ops.scalar import Index, add, ge, lt, mul, size, sub
 from planish.ops.sizes import size_max, size_min
 
@@ -142,14 +142,32 @@ def kernel_of(attrs: Attrs, spatial: Shape | None, what: str) -> tuple[int, ...]
     Raises:
         ModelError: They differ, or neither is known.
     """
+    kernel, _ = kernel_and_facts(attrs, spatial, what)
+    if kernel is None:
+        lacks = f"the kernel's size {text(spatial)} is not known" if spatial else _MISSING
+        raise ModelError(f"{what}: {lacks}")
+    return kernel
+
+
+_MISSING = "attribute 'kernel_shape' is missing"
+
+
+def kernel_and_facts(
+    attrs: Attrs, spatial: Shape | None, what: str
+) -> tuple[tuple[int, ...] | None, tuple[Fact, ...]]:
+    """The kernel size, None where it is known at run time only, and what has to hold for it.
+
+    Raises:
+        ModelError: `kernel_shape` and the weight's spatial axes differ.
+    """
     given = ints_attr(attrs, "kernel_shape")
     if spatial is None:
-        if given is None:
-            raise ModelError(f"{what}: attribute 'kernel_shape' is missing")
-        return given
-    if given is not None and tuple(spatial) != given:
-        raise ModelError(f"{what}: kernel_shape is {given}, the weight has {text(spatial)}")
-    known = tuple(dim for dim in spatial if isinstance(dim, int))
-    if len(known) < len(spatial):
-        raise ModelError(f"{what}: the kernel's size {text(spatial)} is not known")
-    return known
+        return given, ()
+    if given is None:
+        known = tuple(dim for dim in spatial if isinstance(dim, int))
+        return (known if len(known) == len(spatial) else None), ()
+    told = f"{what}: kernel_shape is {given}, the weight has {text(spatial)}"
+    if len(given) != len(spatial):
+        raise ModelError(told)
+    facts = [fact for pair in zip(spatial, given, strict=True) for fact in equal(*pair, told)]
+    return given, tuple(facts)
