@@ -195,7 +195,6 @@ def _tiles(
     across, along = loops
     first, end = ranges[across.var]
     left, right = ranges[along.var]
-    known = isinstance(along.extent, int)
     whole = f.sub(right, left)
     middle = f.add(left, f.mul(f.udiv(whole, lanes), lanes))
 
@@ -205,7 +204,7 @@ def _tiles(
             return ()
         with f.loop(left, middle, lanes) as loop:
             _tile(code, loops, group.start, loop.index, at)
-        if not known or int(along.extent) % lanes:  # type: ignore[arg-type]  # an int where known
+        if not isinstance(along.extent, int) or along.extent % lanes:
             with f.loop(group.start, f.add(group.start, lanes)) as row:
                 _lanes(code, along, middle, right, {**at, across.var: row.index})
         return ()

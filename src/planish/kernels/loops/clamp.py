@@ -10,6 +10,7 @@ combiner on the other side, are turned; the others stay.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,8 @@ from planish.base.dtypes import DType
 from planish.base.expr import Call, Const, Expr, Var, call, const, index
 from planish.kernels.loops.linear import Linear, linear, mentions
 from planish.kernels.loops.normal import Step, as_expr
+
+_Wrap = Callable[[Expr, Expr], Expr]  # condition, value -> the step's expression
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,11 @@ def clamp_reduction(step: Step, lane_vars: set[str]) -> tuple[Step, dict[str, Bo
     return replace(step, expr=expr), found
 
 
-def _guarded(step: Step):  # type: ignore[no-untyped-def]  # (condition, value, how to wrap again)
-    """The parts of `select(condition, value, identity)`, also under functions that keep it."""
+def _guarded(step: Step) -> tuple[Expr, Expr, _Wrap] | None:
+    """(condition, value, how to wrap them again) of a step with a check that may become a bound.
+
+    That is `select(condition, value, identity)`, also under functions that keep the identity.
+    """
     neutral = const(identity(step.combiner, step.expr.dtype), step.expr.dtype)
     match step.expr:
         case Call(fn="select", args=(condition, value, other)) if _neutral(other, step, neutral):
