@@ -17,6 +17,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,16 +149,10 @@ def float_outputs(path: Path, inputs: list[Arrays]) -> list[Arrays]:
 
 
 def _latency(group: list[Child], entry: dict[str, Any], options: argparse.Namespace) -> None:
-    ceiling: list[float] = []
-    for child in turns(group, options.rounds, options.patience):
-        clock = CpuClock(child)
-        if child.name == PEAK:
-            ceiling.append(child.ask("peak", options.threads, PEAK_SECONDS) or 0.0)
-        elif times := child.ask("latency", options.seconds):
+    for child in _peer_turns(group, entry, "peak_gflops", options.threads, options):
+        if times := child.ask("latency", options.seconds):
             child.facts.setdefault("round_min_ms", []).append(min(times))
             child.facts.setdefault("round_median_ms", []).append(statistics.median(times))
-        entry.setdefault("others_cpu", []).append(clock.others_share())
-    entry["peak_gflops"] = max(ceiling, default=0.0)
     for child in group:
         if "round_min_ms" in child.facts:
             child.facts["min_ms"] = min(child.facts["round_min_ms"])
@@ -167,19 +162,30 @@ def _latency(group: list[Child], entry: dict[str, Any], options: argparse.Namesp
 def _throughput(group: list[Child], entry: dict[str, Any], options: argparse.Namespace) -> None:
     for child in group:
         child.facts["streams"] = child.ask("prepare_streams")
-    ceiling: list[float] = []
-    for child in turns(group, options.rounds, options.patience):
-        clock = CpuClock(child)
-        if child.name == PEAK:
-            ceiling.append(child.ask("peak", usable_cores(), PEAK_SECONDS) or 0.0)
-        elif rate := child.ask("throughput", options.seconds):
+    for child in _peer_turns(group, entry, "peak_gflops_all_cores", usable_cores(), options):
+        if rate := child.ask("throughput", options.seconds):
             child.facts.setdefault("round_per_s", []).append(rate * options.batch)
-        entry.setdefault("others_cpu", []).append(clock.others_share())
-    entry["peak_gflops_all_cores"] = max(ceiling, default=0.0)
     for child in group:
         if "round_per_s" in child.facts:
             child.facts["max_per_s"] = max(child.facts["round_per_s"])
             child.facts["median_per_s"] = statistics.median(child.facts["round_per_s"])
+
+
+def _peer_turns(
+    group: list[Child], entry: dict[str, Any], peak: str, threads: int, options: argparse.Namespace
+) -> Iterator[Child]:
+    """The peers in turns. In between, the FMA peak of so many threads is measured, into
+    `entry[peak]`; during each peer's turn, what others take of the CPU, into its "others_cpu".
+    """
+    ceiling: list[float] = []
+    for child in turns(group, options.rounds, options.patience):
+        if child.name == PEAK:
+            ceiling.append(child.ask("peak", threads, PEAK_SECONDS) or 0.0)
+            continue
+        clock = CpuClock(child)
+        yield child
+        entry.setdefault("others_cpu", []).append(clock.others_share())
+    entry[peak] = max(ceiling, default=0.0)
 
 
 def add_shares(models: dict[str, Any], batch: int) -> None:
