@@ -110,6 +110,18 @@ def test_a_saved_calibration_gives_the_same_plan(calibrated: Calibration, tmp_pa
     assert np.array_equal(run(build(str(path))), run(build(SAMPLES)))
 
 
+def test_inputs_are_spread_as_the_file_says(calibrated: Calibration, tmp_path: Path) -> None:
+    low, high = calibrated.inputs["x"]
+    data = np.stack(SAMPLES)
+    assert np.array_equal(low, np.minimum(data.min(axis=(0, 2, 3)), 0.0))
+    assert np.array_equal(high, data.max(axis=(0, 2, 3)))
+    again = parse_calibration(calibrated.text())
+    assert again.text() == calibrated.text()
+    plain = calibrate_model(network(1), SAMPLES, make_settings(spread_inputs=False))
+    assert not plain.inputs
+    assert not np.array_equal(run(build(plain)), run(build(calibrated)))
+
+
 def test_an_edited_range_is_used(calibrated: Calibration, tmp_path: Path) -> None:
     path = tmp_path / "small.calibration"
     calibrated.save(path)
@@ -167,7 +179,7 @@ def test_observers_are_chosen_by_pattern(observer: str) -> None:
     made = calibrate_model(network(1), SAMPLES, settings)
     rows = {row.value: row.observer for row in made.rows}
     assert rows["r0"] == observer
-    assert rows["x"] == "max"
+    assert rows["x.spread"] == "max"
 
 
 def _layers(plan: Plan) -> list[list[str]]:

@@ -12,16 +12,22 @@ from planish.base.errors import BuildError
 from planish.graph.reference import interpret
 from planish.graph.verify import verify
 from planish.quantize.apply import apply_biases, graph_digest
-from planish.quantize.correct import correct_biases
+from planish.quantize.correct import (
+    certain_mean,
+    correct_biases,
+    mean_patch,
+    weight_correction,
+)
 
 
 def test_an_error_is_corrected_where_it_arises() -> None:
-    wanted = {"a": np.array([1.0, 2.0]), "b": np.array([5.0])}
+    wanted = {"a": np.array([[1.0, 2.0]] * 3), "b": np.array([[5.0]] * 3)}
     asked: list[int] = []
 
     def measure(biases: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         a = wanted["a"] - 0.25 + biases.get("a", 0.0)
-        b = wanted["b"] + (a - wanted["a"]).sum() + biases.get("b", 0.0)  # a's error goes on
+        left = (a - wanted["a"]).sum(axis=1, keepdims=True)  # a's error goes on
+        b = wanted["b"] + left + biases.get("b", 0.0)
         return {"a": a, "b": b}
 
     found = correct_biases(["a", "b"], wanted, measure, asked.append)
@@ -75,3 +81,26 @@ def test_digests_tell_networks_apart() -> None:
     assert graph_digest(graph_of(BRANCHES)) != graph_digest(graph_of(other))
     batch = BRANCHES.replace("f32[1,", "f32[2,").replace("f32[4,4,1,1]", "f32[4,4,1,1]")
     assert graph_digest(graph_of(BRANCHES)) == graph_digest(graph_of(batch))
+
+
+def test_what_chance_explains_is_no_error() -> None:
+    rows = np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 0.5, 0.0]])
+    assert certain_mean(rows).tolist() == [1.0, 0.0, 0.0]
+    assert certain_mean(rows[:1]).tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["c0", "c1", "c2", "m"])
+def test_the_mean_error_of_rounded_weights_is_known_without_a_run(name: str) -> None:
+    graph = graph_of(RESIDUAL)
+    node = next(n for n in graph.nodes if n.name == name)
+    x, weights = node.inputs[0], node.inputs[1]
+    assert x is not None and weights is not None and weights.data is not None
+    known = interpret(graph, feed(graph))
+    rounded = np.round(np.asarray(weights.data), 1)
+    added = weight_correction(node, rounded, mean_patch(node, known[x.name]))
+    weights.data = rounded
+    after = interpret(graph, feed(graph))[node.output.name]
+    axes = tuple(n for n in range(after.ndim) if n != (1 if node.op == "Conv" else after.ndim - 1))
+    gap = (known[node.output.name] - after).mean(axis=axes)
+    assert np.abs(gap).max() > 1e-3
+    assert added == pytest.approx(gap, rel=1e-4, abs=1e-4)

@@ -113,8 +113,9 @@ def test_biases_of_a_simulation_reach_their_channels() -> None:
 def test_what_calibration_looks_at() -> None:
     graph = graph_of(RESIDUAL)
     placement = place(graph, layers_of(graph), make_settings())
-    observed, roots, means = observed_graph(graph, placement)
+    observed, roots, means, reads = observed_graph(graph, placement)
     verify(observed)
+    assert set(reads) == set(means)
     inputs = feed(graph)
     values, exact = interpret(observed, inputs), interpret(graph, inputs)
     assert set(roots) == {root.name for group in placement.groups for root in group.roots}

@@ -19,26 +19,26 @@ from planish.graph.graph import Graph
 from planish.lower.lowering import lower_graph
 from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.passes.merge_siblings import merge_siblings
+from planish.pipeline.choose import Trial
 from planish.pipeline.dumps import Dumps
 from planish.pipeline.options import Progress, make_options, silent
 from planish.pipeline.samples import Arrays, Feed, Samples, batch_dim
 from planish.pipeline.trial import tuned_plan
 from planish.plan import Plan, Profile
-from planish.quantize.correct import Biases, correct_biases
+from planish.quantize.correct import Biases, mean_patch, weight_correction
+from planish.quantize.ends import Ends, channel_ends, join_ends
 from planish.quantize.histogram import Histogram
 from planish.quantize.observers import OBSERVERS, Range, observe
 from planish.quantize.placement import Group, Placement
 from planish.quantize.record import Calibration, Row
 from planish.quantize.scales import Scale, activation_scale
 from planish.quantize.settings import Settings
-from planish.quantize.simulate import Simulation, observed_graph, simulate
+from planish.quantize.simulate import observed_graph, rounded_weights, simulate
+from planish.quantize.spread import Spread
 from planish.runtime import Engine
 from planish.targets.cpu import CpuTarget
 
-JUDGES = 8  # samples on which observers are compared
-KEPT = 48  # samples on which biases are corrected, and the corrections are judged
-_MOST_RUNS = 1600  # layers times samples, for bias correction
-_CLEARLY = 0.95  # of the error, which corrected biases must leave at most
+KEPT = 48  # samples on which ranges are compared, biases corrected, and the corrections judged
 
 
 def calibrate(
@@ -75,13 +75,12 @@ def calibrate(
     if open_groups or correcting:
         simulation = simulate(graph, placement, settings.per_channel)
         with Engine(quick_plan(simulation.graph, target, ranges)) as engine:
-            trial = _Trial(engine, simulation, samples, seen.kept, settings)
-            chosen |= trial.choose(open_groups, progress)
+            trial = Trial(engine, simulation, seen, settings)
             if correcting:
-                scales = {
-                    n: activation_scale(r, settings.symmetric) for n, (_, r) in chosen.items()
-                }
-                biases = trial.correct(scales, seen, progress)
+                biases = trial.biases = _weight_corrections(placement, settings, seen)
+            chosen |= trial.choose(open_groups, chosen, progress)
+            if correcting:
+                biases = trial.correct(chosen, progress)
     return Calibration(
         digest,
         samples.digest,
@@ -150,7 +149,7 @@ def quick_plan(graph: Graph, target: CpuTarget, ranges: Sequence[Profile]) -> Pl
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What the float network showed.
 
     Attributes:
@@ -158,6 +157,7 @@ class _Seen:
         kept: Samples with the least digests, each as one feed.
         means: For each of them, contraction -> the mean of each channel.
         results: For each of them, the network's outputs by name.
+        patches: Contraction -> the mean of what each of its weights meets, of all of them.
         count: Samples in all.
     """
 
@@ -165,6 +165,7 @@ class _Seen:
     kept: list[Arrays]
     means: list[dict[str, np.ndarray]]
     results: list[dict[str, np.ndarray]]
+    patches: dict[str, np.ndarray]
     count: int
 
 
@@ -175,9 +176,9 @@ def _stream(
     target: CpuTarget,
     ranges: Sequence[Profile],
     progress: Progress,
-) -> _Seen:
+) -> Seen:
     """Run over all samples, and count what is seen."""
-    observed, roots, means = observed_graph(graph, placement)
+    observed, roots, means, reads = observed_graph(graph, placement)
     histograms = {name: Histogram.new() for name in roots}
     kept = _Kept(KEPT)
     count = 0
@@ -196,11 +197,44 @@ def _stream(
             progress("calibrating", count, samples.count)
         chosen = [_tiled(arrays, batch) for arrays in kept.samples()]
         found, results = [], []
+        patches: dict[str, np.ndarray] = {}
         for arrays in chosen:
-            buffers = run(arrays)
+            buffers = {**arrays, **run(arrays)}
             found.append({name: buffers[output].copy() for name, output in means.items()})
             results.append({value.name: buffers[value.name].copy() for value in graph.outputs})
-    return _Seen(histograms, chosen, found, results, count)
+            for node in placement.contractions:
+                patch = mean_patch(node, buffers[reads[node.name]]) / len(chosen)
+                patches[node.name] = patches.get(node.name, 0.0) + patch
+    return Seen(histograms, chosen, found, results, patches, count)
+
+
+def _weight_corrections(placement: Placement, settings: Settings, seen: Seen) -> Biases:
+    """What makes up for the rounding of weights."""
+    return {
+        node.name: weight_correction(
+            node, rounded_weights(node, settings.per_channel), seen.patches[node.name]
+        ).astype(np.float32)
+        for node in placement.contractions
+    }
+
+
+def ends_of_inputs(spreads: Sequence[Spread], samples: Samples) -> dict[str, Ends]:
+    """The least and the largest number of each channel of some inputs.
+
+    Raises:
+        InputError: The data hold NaN or infinities.
+    """
+    found: dict[str, Ends] = {}
+    batch = batch_dim(samples.inputs)
+    for feed in samples.feeds():
+        for one in spreads:
+            name = one.value.name
+            values = feed.arrays[name]
+            ends = channel_ends(values, one.axis)
+            if not all(np.all(np.isfinite(side)) for side in ends):
+                _count(Histogram.new(), values, len(feed.keys), batch, name, feed)
+            found[name] = join_ends(found.get(name, ends), ends)
+    return found
 
 
 def _units(feed: Feed, batch: object) -> Iterator[tuple[Arrays, int]]:
@@ -283,112 +317,3 @@ class _Kept:
     def samples(self) -> list[Arrays]:
         """What is kept, by digest."""
         return [arrays for _, arrays in sorted(self._heap, key=lambda entry: -entry[0])]
-
-
-# ---- choosing -----------------------------------------------------------------------------------
-
-
-class _Trial:
-    """Tries ranges and biases on the simulated network."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        simulation: Simulation,
-        samples: Samples,
-        kept: list[Arrays],
-        settings: Settings,
-    ) -> None:
-        self.engine = engine
-        self.simulation = simulation
-        self.kept = kept
-        self.symmetric = settings.symmetric
-        means = set(simulation.means.values())
-        self.results = [t.name for t in engine.outputs if t.name not in means and t.dtype.is_float]
-
-    def choose(
-        self, groups: Mapping[str, list[tuple[str, Range]]], progress: Progress
-    ) -> dict[str, tuple[str, Range]]:
-        """For each group the range, of some, that changes the network's outputs least.
-
-        Each is tried while all other values are floats. As saturation adds up where rounding does
-        not, what was chosen so is then compared, all values in 8 bits, with each observer for all;
-        the best of these counts.
-
-        Args:
-            groups: Group -> one range an observer, in the order of `OBSERVERS`.
-            progress: Called with the number of groups done.
-        """
-        if not groups:
-            return {}
-        judges = slice(JUDGES)
-        exact = self._outputs({}, judges)
-
-        def error(chosen: Mapping[str, tuple[str, Range]]) -> float:
-            scales = {n: activation_scale(r, self.symmetric) for n, (_, r) in chosen.items()}
-            return _distance(self._outputs(scales, judges), exact)
-
-        mixed: dict[str, tuple[str, Range]] = {}
-        for number, (group, several) in enumerate(groups.items()):
-            distinct = list(dict.fromkeys(several))
-            errors = [error({group: found}) for found in distinct]
-            mixed[group] = distinct[int(np.argmin(errors))]
-            progress("choosing ranges", number + 1, len(groups))
-        uniform = [{group: several[n] for group, several in groups.items()}
-                   for n in range(len(OBSERVERS))]  # fmt: skip
-        return min([mixed, *uniform], key=error)
-
-    def _outputs(
-        self,
-        scales: Mapping[str, Scale],
-        which: slice,
-        biases: Mapping[str, np.ndarray] | None = None,
-    ) -> list[list[np.ndarray]]:
-        """The network's outputs for some of the kept samples."""
-        given = self.simulation.parameters(scales, biases)
-        return [
-            [made[name] for name in self.results]
-            for made in (self.engine.run({**arrays, **given}) for arrays in self.kept[which])
-        ]
-
-    def correct(self, scales: Mapping[str, Scale], seen: _Seen, progress: Progress) -> Biases:
-        """Bias corrections, on as many samples as there is time for; none where they do not help.
-
-        Half of the samples serve to find them. They are kept if they bring the outputs of the
-        other half clearly nearer to those in floats.
-        """
-        layers = list(self.simulation.means)
-        count = max(2, min(len(self.kept) // 2, _MOST_RUNS // len(layers)))
-        wanted = {name: _average([m[name] for m in seen.means[:count]]) for name in layers}
-
-        def measure(biases: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            given = self.simulation.parameters(scales, biases)
-            made = [self.engine.run({**arrays, **given}) for arrays in self.kept[:count]]
-            outputs = self.simulation.means.items()
-            return {n: _average([m[output] for m in made]) for n, output in outputs}
-
-        def tell(done: int) -> None:
-            progress("correcting biases", done, len(layers))
-
-        found = correct_biases(layers, wanted, measure, tell)
-        others = slice(count, None) if len(self.kept) > count else slice(None)
-        exact = [[made[name] for name in self.results] for made in seen.results[others]]
-        errors = [
-            _distance(self._outputs(scales, others, biases), exact) for biases in (None, found)
-        ]
-        return found if errors[1] < _CLEARLY * errors[0] else {}
-
-
-def _average(rows: Sequence[np.ndarray]) -> np.ndarray:
-    return np.asarray(np.mean(np.stack(rows).astype(np.float64), axis=0))
-
-
-def _distance(found: list[list[np.ndarray]], exact: list[list[np.ndarray]]) -> float:
-    """The square error relative to the exact outputs, summed over samples and outputs."""
-    total = 0.0
-    for made, wanted in zip(found, exact, strict=True):
-        for a, b in zip(made, wanted, strict=True):
-            wide = b.astype(np.float64)
-            power = float(np.sum(wide**2)) or 1.0
-            total += float(np.sum((a.astype(np.float64) - wide) ** 2)) / power
-    return total

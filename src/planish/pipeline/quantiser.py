@@ -1,29 +1,33 @@
 """The stage that quantises: what `build` hands to `optimise`, between its two tables of passes.
 
-floats ─ equalise ─ placement ─ calibration (found, or from a file) ─ biases ─ pairs inserted
+floats ─ inputs spread ─ equalise ─ placement ─ calibration (found, or from a file) ─ biases
+    ─ pairs inserted
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from planish.base.errors import BuildError
 from planish.graph.graph import Graph
 from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.pipeline.data import Data, inputs_of, open_data
-from planish.pipeline.observe import calibrate
+from planish.pipeline.observe import calibrate, ends_of_inputs
 from planish.pipeline.options import Options, Progress, silent
 from planish.pipeline.preprocess import Preprocess
 from planish.pipeline.samples import Samples
 from planish.plan import Profile
 from planish.quantize.apply import apply_biases, graph_digest, scales_of
+from planish.quantize.ends import Ends
 from planish.quantize.equalise import equalise
 from planish.quantize.insert import insert_pairs
 from planish.quantize.placement import Placement, Precision, place
 from planish.quantize.record import Calibration, is_calibration, read_calibration
 from planish.quantize.settings import Settings
+from planish.quantize.spread import apply_spread, spread_inputs
 from planish.targets.cpu import CpuTarget
 
 _PAIRS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul")
@@ -109,6 +113,7 @@ class Quantiser:
         self.progress = progress
         self.precisions: list[Precision] = []
         self.placement: Placement | None = None
+        self._ends: dict[str, Ends] | None = None
 
     def __call__(self, graph: Graph) -> None:
         """Quantise a simplified graph of floats in place.
@@ -134,14 +139,26 @@ class Quantiser:
         }
 
     def prepare(self, graph: Graph) -> Placement:
-        """Equalise, and decide what is stored in 8 bits."""
+        """Spread inputs, equalise, and decide what is stored in 8 bits."""
         self.digest = graph_digest(graph)
+        apply_spread(graph, self._inputs(graph))
         if self.settings.equalise and not self.settings.per_channel:
             equalise(graph)
         layers = fuse_layers(graph, native_reason, lambda kind, node: True)
         self.placement = place(graph, layers, self.settings)
         self.precisions = self.placement.precisions
         return self.placement
+
+    def _inputs(self, graph: Graph) -> dict[str, Ends]:
+        """The ends of the channels of inputs that are spread."""
+        if self.calibration is not None:
+            return self.calibration.inputs
+        if self._ends is None:
+            spreads = spread_inputs(graph) if self.settings.spread_inputs else []
+            self._ends = {}
+            if spreads and self.samples is not None:
+                self._ends = ends_of_inputs(spreads, self.samples)
+        return self._ends
 
     def calibrated(self, graph: Graph, placement: Placement) -> Calibration:
         """The calibration, made now where there is none yet."""
@@ -165,4 +182,5 @@ class Quantiser:
             self.ranges,
             self.progress,
         )
+        self.calibration = replace(self.calibration, inputs=self._ends or {})
         return self.calibration

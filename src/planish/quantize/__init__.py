@@ -7,6 +7,8 @@
     insert.py      QuantizeLinear and DequantizeLinear put into a graph
     simulate.py    a graph whose quantisation is steered at run time, for trying ranges
     equalise.py    channel ranges balanced across layers, the function unchanged
+    spread.py      channels of inputs with ranges of their own, brought to one
+    ends.py        the least and the largest number of each channel
     correct.py     biases that make up for the mean error of quantised weights
     record.py      a calibration as readable text
 

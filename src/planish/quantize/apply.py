@@ -103,11 +103,12 @@ def apply_biases(graph: Graph, contractions: list[Node], biases: Mapping[str, np
                 f"the calibration corrects {added.size} channels of {node.name!r}, it has "
                 f"{channels}"
             )
-        _add(graph, node, added)
+        add_bias(graph, node, added)
     infer_types(graph)
 
 
-def _add(graph: Graph, node: Node, added: np.ndarray) -> None:
+def add_bias(graph: Graph, node: Node, added: np.ndarray) -> None:
+    """Add to the bias of a contraction, one number a channel; it gets one where it has none."""
     place = bias_place(graph, node)
     if place is not None:
         holder, operand = place

@@ -11,8 +11,12 @@
     bias    corrections, one a channel
     conv1   0.0012 -0.0003 …
 
+    input   low and high, in turns, one pair a channel
+    data    -2.1179 2.2489 …
+
 Columns are parted by tabs. `low` and `high` are what is used and may be edited; what was seen is
-there for comparison. A bias correction is added to the bias of the layer that it names.
+there for comparison. A bias correction is added to the bias of the layer that it names. An
+input that is named has its channels spread from their own ranges to one (see spread.py).
 """
 
 from __future__ import annotations
@@ -25,10 +29,13 @@ from pathlib import Path
 import numpy as np
 
 from planish.base.errors import BuildError, CacheError
+from planish.quantize.ends import Ends
 
 HEADING = "planish calibration 1"
 _VALUES = "value\tobserver\tlow\thigh\tseen_low\tseen_high"
 _BIASES = "bias\tcorrections"
+_INPUTS = "input\tlow and high, in turns"
+_PARTS = {_VALUES: "values", _BIASES: "biases", _INPUTS: "inputs"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Calibration:
         settings: What was asked for, as text.
         rows: One a range, in the order of the graph.
         biases: Layer name -> what is added to its bias, one a channel.
+        inputs: Input's name -> the ends of its channels.
     """
 
     model: str
@@ -69,6 +77,7 @@ class Calibration:
     settings: str
     rows: tuple[Row, ...]
     biases: dict[str, np.ndarray] = field(default_factory=dict)
+    inputs: dict[str, Ends] = field(default_factory=dict)
 
     def row(self, value: str) -> Row | None:
         """The row of a value."""
@@ -111,6 +120,11 @@ class Calibration:
             for name, values in self.biases.items():
                 shortest = " ".join(str(v) for v in np.asarray(values, np.float32))
                 lines.append(f"{_quoted(name)}\t{shortest}")
+        if self.inputs:
+            lines += ["", _INPUTS]
+            for name, ends in self.inputs.items():
+                pairs = " ".join(repr(float(v)) for v in np.stack(ends, axis=1).reshape(-1))
+                lines.append(f"{_quoted(name)}\t{pairs}")
         return "\n".join(lines) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -161,6 +175,7 @@ def parse_calibration(text: str, name: str = "the calibration") -> Calibration:
     rows: list[Row] = []
     head: dict[str, str] = {}
     biases: dict[str, np.ndarray] = {}
+    inputs: dict[str, Ends] = {}
     lines = text.splitlines()
     if not lines or lines[0] != HEADING:
         raise CacheError(f"{name} is no calibration: its first line is not {HEADING!r}")
@@ -168,8 +183,8 @@ def parse_calibration(text: str, name: str = "the calibration") -> Calibration:
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
-        if line in (_VALUES, _BIASES):
-            part = "values" if line == _VALUES else "biases"
+        if line in _PARTS:
+            part = _PARTS[line]
             continue
         try:
             if part == "head":
@@ -177,6 +192,9 @@ def parse_calibration(text: str, name: str = "the calibration") -> Calibration:
                 head[key] = said
             elif part == "values":
                 rows.append(_row(line))
+            elif part == "inputs":
+                value, ends = _ends(line)
+                inputs[value] = ends
             else:
                 value, _, numbers = line.partition("\t")
                 data = np.array([float(v) for v in numbers.split()], np.float32)
@@ -188,7 +206,7 @@ def parse_calibration(text: str, name: str = "the calibration") -> Calibration:
     try:
         data_digest, samples = head["data"].split()
         return Calibration(
-            head["model"], data_digest, int(samples), head["settings"], tuple(rows), biases
+            head["model"], data_digest, int(samples), head["settings"], tuple(rows), biases, inputs
         )
     except (KeyError, ValueError) as error:
         raise CacheError(
@@ -204,6 +222,14 @@ def _row(line: str) -> Row:
     if not (np.isfinite(low) and np.isfinite(high) and low <= 0.0 <= high):
         raise ValueError(f"expected finite low <= 0 <= high, found {low!r} and {high!r}")
     return Row(_unquoted(cells[0]), cells[1], low, high, seen_low, seen_high)
+
+
+def _ends(line: str) -> tuple[str, Ends]:
+    name, _, numbers = line.partition("\t")
+    pairs = np.array([float(v) for v in numbers.split()], np.float64)
+    if pairs.size % 2 or not np.all(np.isfinite(pairs)) or np.any(pairs[0::2] > pairs[1::2]):
+        raise ValueError("expected pairs of finite numbers low <= high")
+    return _unquoted(name), (pairs[0::2], pairs[1::2])
 
 
 def _quoted(name: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from planish.base.errors import BuildError
 
 OBSERVER_NAMES = ("auto", "max", "percentile", "mse", "entropy")
+_FLAGS = ("per_channel", "symmetric", "equalise", "correct_biases", "spread_inputs")
 LAYER_PRECISIONS = ("int8", "fp32")
 
 Rules = tuple[tuple[str, str], ...]  # (pattern, what it says); the last that fits counts
@@ -27,6 +28,7 @@ class Settings:
         equalise: Where all channels share a weight scale, balance those of consecutive layers first
             (see equalise.py).
         correct_biases: Take the mean error out of each layer's result (see correct.py).
+        spread_inputs: Give each channel of the network's inputs all 256 codes (see spread.py).
     """
 
     observers: Rules = (("*", "auto"),)
@@ -36,6 +38,7 @@ class Settings:
     symmetric: bool = False
     equalise: bool = True
     correct_biases: bool = True
+    spread_inputs: bool = True
 
     @property
     def text(self) -> str:
@@ -43,7 +46,7 @@ class Settings:
         rules = (("observer", self.observers), ("layer", self.layers))
         said = [f"{what}:{pattern}={name}" for what, rows in rules for pattern, name in rows]
         said.append(f"percentile={self.percentile!r}")
-        for flag in ("per_channel", "symmetric", "equalise", "correct_biases"):
+        for flag in _FLAGS:
             said.append(f"{flag}={'yes' if getattr(self, flag) else 'no'}")
         return " ".join(said)
 
@@ -61,6 +64,7 @@ def make_settings(
     symmetric: bool = False,
     equalise: bool = True,
     correct_biases: bool = True,
+    spread_inputs: bool = True,
 ) -> Settings:
     """Check what a user asked for.
 
@@ -72,6 +76,7 @@ def make_settings(
         symmetric: As in `Settings`.
         equalise: As in `Settings`.
         correct_biases: As in `Settings`.
+        spread_inputs: As in `Settings`.
 
     Raises:
         BuildError: A name is unknown, or the percentile is no percentage.
@@ -96,6 +101,7 @@ def make_settings(
         bool(symmetric),
         bool(equalise),
         bool(correct_biases),
+        bool(spread_inputs),
     )
 
 

@@ -108,24 +108,26 @@ def simulate(graph: Graph, placement: Placement, per_channel: bool = True) -> Si
 
 def observed_graph(
     graph: Graph, placement: Placement
-) -> tuple[Graph, dict[str, str], dict[str, str]]:
+) -> tuple[Graph, dict[str, str], dict[str, str], dict[str, str]]:
     """The float graph with everything that calibration looks at as an output.
 
     Returns:
         The graph; root value's name -> output; contraction's name -> output with the means of its
-        channels.
+        channels; contraction's name -> output, or input, that it reads.
     """
     made, values, nodes = copy_graph(graph)
     roots: dict[str, str] = {}
+    reads = {n.name: values[n.inputs[0]] for n in placement.contractions if n.inputs[0] is not None}
     for group in placement.groups:
         for root in group.roots:
-            value = values[root]
-            if not made.is_output(value) and value not in made.inputs:
-                made.outputs.append(value)
-            roots[root.name] = value.name
+            roots[root.name] = values[root].name
+    seen = [values[root] for group in placement.groups for root in group.roots]
+    for value in dict.fromkeys((*seen, *reads.values())):
+        if not made.is_output(value) and value not in made.inputs:
+            made.outputs.append(value)
     means = {n.name: _mean(made, nodes[n].output, nodes[n]) for n in placement.contractions}
     infer_types(made)
-    return made, roots, means
+    return made, roots, means, {name: value.name for name, value in reads.items()}
 
 
 def _spans(placement: Placement) -> dict[str, slice]:
@@ -178,11 +180,18 @@ def _round(graph: Graph, value: Value, row: Mapping[str, Value], readers: list[N
 
 def _round_weights(graph: Graph, node: Node, per_channel: bool) -> None:
     weights = node.inputs[1]
+    assert weights is not None
+    rounded = rounded_weights(node, per_channel)
+    graph.reread(node, weights, constant(graph.fresh(f"{weights.name}.rounded"), rounded))
+
+
+def rounded_weights(node: Node, per_channel: bool) -> np.ndarray:
+    """A contraction's weights as 8 bits have them."""
+    weights = node.inputs[1]
     assert weights is not None and weights.data is not None
     data, axis = np.asarray(weights.data), channel_axis(node)
     steps = weight_scales(data, axis, per_channel)
-    rounded = dequantize_weights(quantize_weights(data, steps, axis), steps, axis)
-    graph.reread(node, weights, constant(graph.fresh(f"{weights.name}.rounded"), rounded))
+    return dequantize_weights(quantize_weights(data, steps, axis), steps, axis)
 
 
 def _add_bias(graph: Graph, node: Node, biases: Value, span: slice) -> Value:
