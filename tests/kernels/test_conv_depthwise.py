@@ -6,6 +6,7 @@ import pytest
 from trial import check, conv, image, targets
 
 from planish.base.dtypes import DType
+from planish.base.expr import Temp, call, const
 from planish.base.shapes import symbol
 from planish.kernels.conv_shape import conv_shape
 from planish.kernels.cpu.conv_depthwise import KERNEL, cut_row
@@ -55,6 +56,19 @@ def test_symbolic_space(stride, dilation, pads):
     w = conv(x, 20, (3, 3), stride=stride, dilation=dilation, pads=pads, group=20)
     for env in ({"N": 2, "H": 9, "W": 31}, {"N": 1, "H": 7, "W": 8}):
         check(KERNEL, w, env, few=9)
+
+
+@pytest.mark.parametrize("channels", [20, 64])
+def test_writes_codes(channels):
+    """A float layer between layers of bytes: its sums are floats, its result is not."""
+    sums = call("mul", Temp(0, (), DType.F32), const(8, DType.F32))
+    clamped = call(
+        "min", call("max", call("round", sums), const(0, DType.F32)), const(255, DType.F32)
+    )
+    codes = call("cast", clamped, dtype=DType.U8)
+    x = image((2, channels, 9, 11))
+    w = conv(x, channels, (3, 3), pads=1, group=channels, epilogue=(codes,), dtype=DType.U8)
+    check(KERNEL, w)
 
 
 def test_symbolic_length():
