@@ -10,7 +10,7 @@ PUBLIC = ["Context", "Engine", "Plan", "PlanishError", "__version__", "build", "
 BUILD = [
     "model", "precision", "calibration", "preprocess", "observer", "layer_precisions",
     "quantization", "calibration_cache", "max_accuracy_drop", "labels", "threads", "profiles",
-    "level", "timing_cache", "isa", "time_budget", "pins", "optimised", "progress",
+    "inputs", "level", "timing_cache", "isa", "time_budget", "pins", "optimised", "progress",
 ]  # fmt: skip
 
 

@@ -183,7 +183,7 @@ def test_models_with_host_steps_are_tuned_too(name: str, tmp_path: Path) -> None
 
 def test_opt_sizes_that_do_not_fit_ask_for_a_profile(tmp_path: Path) -> None:
     made = model("""
-g (float[N,3] x, float[3,2] wa) => (float[2,2] y) {
+g (float[N,M] x, float[3,2] wa) => (float[2,2] y) {
   s = Constant <value = int64[2] {2, 3}> ()
   r = Reshape (x, s)
   e = Softmax (r)
@@ -192,5 +192,8 @@ g (float[N,3] x, float[3,2] wa) => (float[2,2] y) {
     cache = tmp_path / "times.json"
     with pytest.raises(ShapeError, match="level 0"):
         build(made, level=2, threads=1, timing_cache=cache)
-    plan = build(made, level=2, threads=1, timing_cache=cache, profiles={"N": (1, 2, 4)})
-    assert_close(_run(plan, feeds_of(made, {"N": 2})), expected(made, feeds_of(made, {"N": 2})))
+    plan = build(
+        made, level=2, threads=1, timing_cache=cache, profiles={"N": (1, 2, 6), "M": (1, 3, 6)}
+    )
+    feeds = feeds_of(made, {"N": 2, "M": 3})
+    assert_close(_run(plan, feeds), expected(made, feeds))

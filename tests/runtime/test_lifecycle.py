@@ -356,6 +356,9 @@ def test_ctrl_c() -> None:
     """It arrives when the native call ends, and the process can go on or leave."""
     process = python(
         """
+        import signal
+        # A shell hands "ignore" down to what it starts in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         step = tiny.step("spin", [tiny.X, tiny.Y], tiny.N, params=[2_000_000])
         engine = Engine(tiny.plan([step]), threads=2)
         x = tiny.ramp(8)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError
 from planish.base.expr import Expr, Temp, index
-from planish.base.shapes import Dim, Shape, floordiv, is_static, product
+from planish.base.shapes import Dim, Shape, floordiv, is_static, name_of, product
 from planish.ops.checks import (
     FLOATS,
     NUMBERS,
@@ -24,7 +24,7 @@ from planish.ops.checks import (
     str_attr,
     text,
 )
-from planish.ops.op import Args, Attrs, Op, Reduction, Result, unknown
+from planish.ops.op import Args, Attrs, Op, Reduction, Result, is_unknown, unknown
 from planish.ops.scalar import (
     Index,
     accumulator,
@@ -92,7 +92,8 @@ def refuse_open_filter(args: Args, attrs: Attrs) -> str | None:
     x, w = shape_of(args, 0), shape_of(args, 1)
     if not is_static(w):
         return f"its filter {text(w)} has a shape that is known at run time only"
-    if not is_static(x[1:2]):
+    settled = name_of(x[1]) and not is_unknown(name_of(x[1]))  # a dim that the filter settles
+    if not is_static(x[1:2]) and not settled:
         return f"its input {text(x)} has as many channels as are known at run time only"
     return None
 
