@@ -17,7 +17,7 @@ from planish.kernels.check import run_kernel
 from planish.kernels.conv_shape import conv_shape
 from planish.kernels.cpu.conv_depthwise_int8 import KERNEL
 from planish.kernels.cpu.depthwise_quads import Tile, axes_of, quads_of
-from planish.kernels.cpu.requantise import take_rounding
+from planish.kernels.cpu.requantize import take_rounding
 from planish.kernels.reference import run_reference
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget, assembly

@@ -206,12 +206,12 @@ def test_messages_tell_what_is_wrong(path: Path) -> None:
     newer[8] = 9
     newer[32:64] = bytes(32)
     newer[32:64] = hashlib.sha256(newer[: 64 + 4 * 64]).digest()
-    assert "has format 9; this planish reads up to 1" in message(bytes(newer))
+    assert "has format 9; this planish reads up to 2" in message(bytes(newer))
     older = bytearray(newer)
     older[8] = 0
     older[32:64] = bytes(32)
     older[32:64] = hashlib.sha256(older[: 64 + 4 * 64]).digest()
-    assert "has format 0; this planish reads 1" in message(bytes(older))
+    assert "has format 0; this planish reads 2" in message(bytes(older))
 
 
 def test_files_that_are_no_files(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from planish.base.errors import PlanFileError
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"\x93PLN\r\n\x1a\n"
 ALIGN = 4096
 PIECE = 4 << 20

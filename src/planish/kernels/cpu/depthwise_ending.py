@@ -9,7 +9,7 @@ from planish.kernels.cpu.depthwise_ground import Block, Ground, Place
 from planish.kernels.cpu.epilogue import Bias, split_bias
 from planish.kernels.cpu.expression import ExprEmitter, Memory, memory_type
 from planish.kernels.cpu.quads import CHUNKS, store_bytes
-from planish.kernels.cpu.requantise import (
+from planish.kernels.cpu.requantize import (
     Rounding,
     at_most,
     bytes_of,

@@ -20,7 +20,7 @@ from planish.base.expr import Const, Expr, Load, Var, loads_of, transform, walk
 from planish.base.shapes import Dim
 from planish.kernels.conv_shape import ConvShape, conv_shape
 from planish.kernels.cpu.quads import CHUNKS, Dot, channel_order, dot_for, weight_vectors
-from planish.kernels.cpu.requantise import Rounding, take_rounding
+from planish.kernels.cpu.requantize import Rounding, take_rounding
 from planish.kernels.kernel import Config
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget

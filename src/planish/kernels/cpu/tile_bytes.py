@@ -14,7 +14,7 @@ from planish.base.shapes import Dim
 from planish.kernels.cpu.expression import ExprEmitter
 from planish.kernels.cpu.pack import Columns
 from planish.kernels.cpu.quads import store_bytes
-from planish.kernels.cpu.requantise import (
+from planish.kernels.cpu.requantize import (
     Rounding,
     at_most,
     bytes_of,

@@ -18,7 +18,7 @@ from planish.kernels.cpu.expression import ExprEmitter, Memory
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.narrow import NARROW
 from planish.kernels.cpu.pack import Columns
-from planish.kernels.cpu.requantise import Rounding
+from planish.kernels.cpu.requantize import Rounding
 from planish.kernels.cpu.tile import LINE, Touch
 from planish.kernels.cpu.tile_bytes import byte_groups, byte_rounding, rounded, store_group
 from planish.kernels.cpu.tile_epilogue import Epilogue

@@ -32,7 +32,7 @@ _PACK: dict[DType, tuple[str, str, str]] = {  # to a type, from twice its width:
 class Rounding:
     """clamp(round(value) + zero, low, high), as an 8-bit integer.
 
-    A NaN gives `low`.
+    A NaN gives `low` or `high`, by its sign bit.
 
     Attributes:
         value: What is rounded, half to even: an f32 expression.
