@@ -30,7 +30,7 @@ from planish.kernels.kernel import Config, Kernel, config_text
 from planish.kernels.workload import Operand, Workload, channels_last_strides, dense_strides
 from planish.targets.cpu import CpuTarget, compile_object, host_target
 from planish.targets.ir import Module, real, vector
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 
 # conv: input NxCxspatial, weights OxCxkernel; matmul: a x b. `add` adds a residual; `x9` counts the
 # layer's occurrences.
@@ -225,7 +225,7 @@ class Workers:
         return max(spans)
 
 
-def peak_function(target: CpuTarget) -> tuple[Library, Callable[[int, int], None], int]:
+def peak_function(target: CpuTarget) -> tuple[LinkedCode, Callable[[int, int], None], int]:
     """A loop of independent FMAs, and the operations that a call with n steps does."""
     module, sums = Module(), 12 if target.registers < 32 else 24
     f = module.function("peak", [("ptr", "out"), ("i64", "steps")])
@@ -236,10 +236,10 @@ def peak_function(target: CpuTarget) -> tuple[Library, Callable[[int, int], None
     for n, value in enumerate(loop.results):
         f.store(value, f.offset(f.params["out"], 64 * n))
     f.ret()
-    library = Library([compile_object(module.text(), target)])
+    linked = LinkedCode([compile_object(module.text(), target)])
     call_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-    function = call_type(library.address("peak"))
-    return library, function, 2 * sums * target.lanes()
+    function = call_type(linked.address("peak"))
+    return linked, function, 2 * sums * target.lanes()
 
 
 def times_wrapper(address: int, copies: int, slots: int) -> str:
@@ -286,7 +286,7 @@ class Tactic:
         code = compile_object(source.text, target)
         self.emit_ms = (emitted - started) * 1e3
         self.compile_ms = (time.perf_counter() - emitted) * 1e3
-        self.libraries = [Library([code])]
+        self.linked = [LinkedCode([code])]
         rng = np.random.default_rng(0)
         arrays = []
         for number, operand in enumerate(w.inputs):
@@ -315,13 +315,13 @@ class Tactic:
         self.slots = (ctypes.c_int64 * len(slots))(*slots)
         self.phases = []
         for phase in source.phases:
-            address = self.libraries[0].address(phase.symbol)
+            address = self.linked[0].address(phase.symbol)
             wrapper = times_wrapper(address, copies, len(arrays) + 1)
-            library = Library([compile_object(wrapper, target)])
+            linked = LinkedCode([compile_object(wrapper, target)])
             units = evaluate(phase.units, {})
             bounds = [units * n // target.threads for n in range(target.threads + 1)]
-            self.libraries.append(library)
-            self.phases.append((_TIMES(library.address("times")), bounds))
+            self.linked.append(linked)
+            self.phases.append((_TIMES(linked.address("times")), bounds))
 
     def time(self, workers: Workers, times: int) -> float:
         """Seconds of a run, phase by phase."""
@@ -343,7 +343,7 @@ def share_of_peak(
     tactics: Sequence[Tactic],
     layer: Layer,
     target: CpuTarget,
-    peak: tuple[Library, Callable[[int, int], None], int],
+    peak: tuple[LinkedCode, Callable[[int, int], None], int],
     rounds: int,
 ) -> list[tuple[float, float, float]]:
     """Each tactic's best (GFLOP/s a core, share of the peak, seconds), in interleaved rounds."""

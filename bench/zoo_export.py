@@ -10,14 +10,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
 OPSET = 17
 BERT_TOKENS = 128
-_LIBRARIES: list[Any] = []  # torch drops a library's declarations with the object
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,12 @@ def _declare_operators() -> None:
     Without it neither torchvision nor what imports it (transformers does) can be imported.
     """
     import torch
+    from torch import library
 
-    if _LIBRARIES:
-        return
-    library = torch.library.Library("torchvision", "FRAGMENT")
     boxes = "Tensor dets, Tensor scores, float iou_threshold"
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
-            library.define(f"{operator}({boxes}) -> Tensor")
-    _LIBRARIES.append(library)
+            library.define(f"torchvision::{operator}", f"({boxes}) -> Tensor")
 
 
 def _torchvision(name: str) -> Callable[[], torch.nn.Module]:

@@ -93,7 +93,7 @@ def test_attributes_and_odd_names() -> None:
     again = parse_graph(text)
     assert print_graph(again) == text
     found = again.nodes[0].attrs
-    assert np.array_equal(found.pop("t"), attrs.pop("t"))  # type: ignore[arg-type]  # an array
+    assert np.asarray(found.pop("t")).tolist() == np.asarray(attrs.pop("t")).tolist()
     assert found == attrs
     assert [type(found[n]) for n in attrs] == [type(attrs[n]) for n in attrs]
 

@@ -96,8 +96,9 @@ def test_values_from_nowhere() -> None:
 
 def test_constants() -> None:
     graph = sound()
-    graph.nodes[0].inputs[1] = constant("c2", np.zeros(4, np.float32))
-    graph.nodes[0].inputs[1].type = TensorType(DType.F32, (4, 1))  # type: ignore[union-attr]  # just set
+    wrong = constant("c2", np.zeros(4, np.float32))
+    wrong.type = TensorType(DType.F32, (4, 1))
+    graph.nodes[0].inputs[1] = wrong
     expect(graph, "constant 'c2' has type f32[4,1], its contents are f32[4]", "readers of 'c2'")
 
 

@@ -13,7 +13,7 @@ from planish.kernels.cpu.expression import ExprEmitter, Memory
 from planish.targets.cpu import CpuTarget, compile_object
 from planish.targets.ir import Function, Module, Val, i64
 from planish.targets.launch import GuardedBuffer
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 
 
 def run_expr(
@@ -81,6 +81,6 @@ def _guarded(array: np.ndarray) -> GuardedBuffer:
 
 
 def _call(module: Module, target: CpuTarget, buffers: Sequence[GuardedBuffer]) -> None:
-    library = Library([compile_object(module.text(), target)])
+    linked = LinkedCode([compile_object(module.text(), target)])
     signature = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(buffers))
-    signature(library.address("run"))(*(buffer.address for buffer in buffers))
+    signature(linked.address("run"))(*(buffer.address for buffer in buffers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from trial import (
     F32,
@@ -30,10 +31,10 @@ _CELL = tuple(Var(f"o{axis}") for axis in range(4))
 _BIAS, _SILU = biased(2), biased(2, then="silu")
 
 
-def _depthwise(shape: tuple[Dim, ...], kernel: int, **kwargs: object) -> Workload:
+def _depthwise(shape: tuple[Dim, ...], kernel: int, **kwargs: Any) -> Workload:
     channels = int(str(shape[1]))
     size = (kernel,) * (len(shape) - 2)
-    return conv(image(shape), channels, size, group=channels, **kwargs)  # type: ignore[arg-type]  # handed on
+    return conv(image(shape), channels, size, group=channels, **kwargs)
 
 
 CONVS: dict[str, Workload] = {

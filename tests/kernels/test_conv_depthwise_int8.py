@@ -252,7 +252,8 @@ def test_packed_weights() -> None:
     w = depthwise((1, 16, 6, 6), 3, pads=1)
     target = targets()[0]
     array = np.arange(16 * 9).reshape(16, 1, 3, 3).astype(np.int8)
-    packed = KERNEL.pack(w, Tile(16, 2, 2, 2).config, target, 1, array)  # type: ignore[misc]  # it has one
+    assert KERNEL.pack is not None
+    packed = KERNEL.pack(w, Tile(16, 2, 2, 2).config, target, 1, array)
     if target.dot == "bytes":
         assert packed.shape == (1, 1, 3, 2, 1, 4, 4, 4)
         column = packed[0, 0, 1, :, 0, 1, 2]  # tap 1 of channel 4·1 + 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from small_models import MODELS, model
 
@@ -38,8 +40,8 @@ def test_what_nobody_says_is_assumed() -> None:
         {"N": (1, 4, 8), "M": (2, 8, 16)},
     ],
 )
-def test_every_way_to_say_it_means_the_same(said: object) -> None:
-    (profile,) = make_profiles(_graph(), said)  # type: ignore[arg-type]  # text or mapping
+def test_every_way_to_say_it_means_the_same(said: Any) -> None:
+    (profile,) = make_profiles(_graph(), said)
     assert profile.dims == (("N", 1, 4, 8), ("M", 2, 8, 16))
 
 
@@ -68,9 +70,9 @@ def test_a_static_model_has_none() -> None:
         ([3], "text or a mapping"),
     ],
 )
-def test_profiles_that_make_no_sense(said: object, says: str) -> None:
+def test_profiles_that_make_no_sense(said: Any, says: str) -> None:
     with pytest.raises(ShapeError, match=says):
-        make_profiles(_graph(), said)  # type: ignore[arg-type]  # wrong on purpose
+        make_profiles(_graph(), said)
 
 
 def test_dims_held_to_one_value_become_numbers() -> None:

@@ -151,4 +151,6 @@ def _operand_of(
         return None, None
     if isinstance(x, str):
         return values[x]
-    return x, replace(args_of([x])[0], data=x)  # type: ignore[type-var]
+    arg = args_of([x])[0]
+    assert arg is not None
+    return x, replace(arg, data=x)

@@ -69,7 +69,9 @@ def _node(node: Node) -> onnx.NodeProto:
 
 def _attention(node: Node) -> list[onnx.NodeProto]:
     q, k, v, mask, keep, fill = (_names(node.inputs) + [""] * 6)[:6]
-    rank = len(node.inputs[1].shape)  # type: ignore[union-attr]  # the keys
+    keys = node.inputs[1]
+    assert keys is not None
+    rank = len(keys.shape)
     perm = [*range(rank - 2), rank - 1, rank - 2]
     scale = numpy_helper.from_array(np.float32(node.attrs["scale"]), "value")
     at = node.output.name

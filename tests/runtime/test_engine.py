@@ -15,7 +15,7 @@ from planish.base.shapes import floordiv, symbol
 from planish.plan import HeapBuffer, PhaseCall, Profile, Ref
 from planish.runtime import Engine, load
 from planish.targets.cpu import compile_object
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 
 N = tiny.N
 
@@ -223,9 +223,9 @@ def test_the_callers_float_mode_does_not_matter() -> None:
         define void @set(ptr %mode) { call void @llvm.x86.sse.ldmxcsr(ptr %mode) ret void }
         define void @get(ptr %mode) { call void @llvm.x86.sse.stmxcsr(ptr %mode) ret void }
     """
-    library = Library([compile_object(text, tiny.TARGET)])
+    linked = LinkedCode([compile_object(text, tiny.TARGET)])
     put, get = (
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(library.address(name)) for name in ("set", "get")
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(linked.address(name)) for name in ("set", "get")
     )
     usual, flushing, found = ctypes.c_uint32(0), ctypes.c_uint32(0), ctypes.c_uint32(0)
     get(ctypes.addressof(usual))

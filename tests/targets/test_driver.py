@@ -15,7 +15,7 @@ from planish.targets import driver
 from planish.targets.cpu import compile_object, host_target
 from planish.targets.driver import CONTROL, driver_object, driver_text
 from planish.targets.ir import Module
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 from planish.targets.requirements import check_host, requirements
 
 TARGET = host_target(threads=1)
@@ -53,7 +53,7 @@ class RawTeam:
     """A team without the runtime around it."""
 
     def __init__(self, workers: int, spin_ns: int, yield_ns: int) -> None:
-        self.library = Library([driver_object(TARGET), count_kernel()])
+        self.linked = LinkedCode([driver_object(TARGET), count_kernel()])
         self.control = np.zeros(driver.CONTROL_BYTES + 64, np.uint8)
         self.base = self.control.ctypes.data + -self.control.ctypes.data % 64
         for name, value in (("workers", workers), ("spin_ns", spin_ns), ("yield_ns", yield_ns)):
@@ -61,10 +61,10 @@ class RawTeam:
             width.from_address(self.base + CONTROL[name]).value = value
         two = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
         work = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(
-            self.library.address(driver.WORK)
+            self.linked.address(driver.WORK)
         )
-        self.run = two(self.library.address(driver.RUN))
-        self.stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.library.address(driver.STOP))
+        self.run = two(self.linked.address(driver.RUN))
+        self.stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.linked.address(driver.STOP))
         self.threads = [
             threading.Thread(target=work, args=(self.base, n), daemon=True)
             for n in range(1, workers)
@@ -95,7 +95,7 @@ def test_barriers_hold(workers: int, spin_ns: int, yield_ns: int) -> None:
     team = RawTeam(workers, spin_ns, yield_ns)
     cells, errors = np.zeros(workers, np.int64), np.zeros(1, np.int64)
     args = np.array([cells.ctypes.data, errors.ctypes.data], np.int64)
-    bump, check = (team.library.address(name) for name in ("bump", "check"))
+    bump, check = (team.linked.address(name) for name in ("bump", "check"))
     meet = driver.BARRIER if workers > 1 else 0
     rows = [
         [
@@ -118,7 +118,7 @@ def test_stamps() -> None:
     team = RawTeam(1, 0, 0)
     cells, stamps = np.zeros(1, np.int64), np.zeros((3, 2), np.int64)
     args = np.array([cells.ctypes.data, 0], np.int64)
-    bump = team.library.address("bump")
+    bump = team.linked.address("bump")
     job, _keep = tables([[(bump, args.ctypes.data, 0, 1, 0)] * 3])
     job[0, 3] = stamps.ctypes.data
     team.run(team.base, job.ctypes.data)
@@ -183,7 +183,7 @@ def test_shared_units_are_done_once(workers: int, units: int) -> None:
     places = [share.ctypes.data + w * driver.SHARE_BYTES for w in range(workers)]
     for w in range(workers):
         share[w, :5] = 0, cuts[w], cuts[w + 1], 3, places[(w + 1) % workers]
-    each = team.library.address("bump_each")
+    each = team.linked.address("bump_each")
     rows = [
         [(each, args.ctypes.data, places[w], 0, flag) for flag in (driver.OWN, driver.OTHERS)]
         for w in range(workers)

@@ -17,7 +17,7 @@ from planish.kernels.kernel import Config, Kernel, Source, config_text
 from planish.kernels.workload import Operand, Workload
 from planish.targets.cpu import CpuTarget, compile_object
 from planish.targets.launch import GuardedBuffer, Launch, launch
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 
 _POISON = 0xCB
 
@@ -85,8 +85,8 @@ def run_kernel(
         VerifyError: An input has the wrong shape, or a gap of a strided output was written.
         CompileError: LLVM refused the code.
     """
-    source, library = build(kernel, workload, config, target)
-    return run_built(kernel, workload, config, target, source, library, inputs, env, threads)
+    source, linked = build(kernel, workload, config, target)
+    return run_built(kernel, workload, config, target, source, linked, inputs, env, threads)
 
 
 def run_built(
@@ -95,7 +95,7 @@ def run_built(
     config: Config,
     target: CpuTarget,
     source: Source,
-    library: Library,
+    linked: LinkedCode,
     inputs: Sequence[np.ndarray],
     env: Mapping[str, int] | None = None,
     threads: int = 1,
@@ -108,7 +108,7 @@ def run_built(
     shared = GuardedBuffer(max(1, evaluate(source.scratch, sizes)), align=64, poison=_POISON)
     pointers = [laid[0] for laid in ins] + [laid.address for laid in outs] + [shared.address]
     launch(
-        library,
+        linked,
         [Launch(phase.symbol, evaluate(phase.units, sizes)) for phase in source.phases],
         pointers,
         [sizes[name] for name in workload.params],
@@ -123,10 +123,10 @@ def run_built(
 @functools.lru_cache(maxsize=256)
 def build(
     kernel: Kernel, workload: Workload, config: Config, target: CpuTarget
-) -> tuple[Source, Library]:
+) -> tuple[Source, LinkedCode]:
     """A tactic's source, and its code linked into this process."""
     source = kernel.emit(workload, config, target)
-    return source, Library([compile_object(source.text, target)])
+    return source, LinkedCode([compile_object(source.text, target)])
 
 
 def _lay(

@@ -31,7 +31,7 @@ from planish.runtime.profile import ProfileReport, profile_runs
 from planish.runtime.schedule import Segment
 from planish.runtime.workers import Driver
 from planish.targets.cpu import usable_cores
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 from planish.targets.requirements import check_host
 
 _MOST_THREADS = 1024
@@ -53,15 +53,15 @@ class Code:
         check_host(plan.target, plan.name)
         self.plan = plan
         self.interface = Interface(plan)
-        self.library = Library(plan.objects)
-        self.driver = Driver(self.library)
+        self.linked = LinkedCode(plan.objects)
+        self.driver = Driver(self.linked)
         self.parts: list[Segment | tuple[int, HostStep]] = []
         numbered = enumerate(plan.steps)
         for native, members in groupby(numbered, key=lambda pair: isinstance(pair[1], NativeStep)):
             run = list(members)
             if native:
                 steps = [(n, step) for n, step in run if isinstance(step, NativeStep)]
-                self.parts.append(Segment(steps, self.library.address))
+                self.parts.append(Segment(steps, self.linked.address))
             else:
                 self.parts += [(n, step) for n, step in run if isinstance(step, HostStep)]
         self._constants = [_aligned(weight) for weight in plan.weights]

@@ -21,7 +21,7 @@ from planish.base.errors import PlanishError
 from planish.runtime.buffers import Pages
 from planish.targets import driver
 from planish.targets.cpu import usable_cores
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 
 _JOIN_SECONDS = 10.0
 
@@ -33,14 +33,14 @@ class Driver:
         PlanFileError: The plan carries no driver of this version.
     """
 
-    def __init__(self, library: Library) -> None:
-        self.library = library
+    def __init__(self, linked: LinkedCode) -> None:
+        self.linked = linked
         two_pointers = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
-        self.run = two_pointers(library.address(driver.RUN))
+        self.run = two_pointers(linked.address(driver.RUN))
         self.work = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(
-            library.address(driver.WORK)
+            linked.address(driver.WORK)
         )
-        self.stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(library.address(driver.STOP))
+        self.stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(linked.address(driver.STOP))
 
 
 @dataclass

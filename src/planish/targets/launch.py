@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.base.errors import VerifyError
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 
 _PAGE = mmap.PAGESIZE
 _PROTECT_NONE = 0
@@ -67,7 +67,7 @@ class GuardedBuffer:
 
 
 def launch(
-    library: Library,
+    linked: LinkedCode,
     phases: Sequence[Launch],
     pointers: Sequence[int],
     params: Sequence[int],
@@ -78,7 +78,7 @@ def launch(
     """Run the phases in order, each split over `threads` workers, with a barrier between them.
 
     Args:
-        library: Where the symbols are.
+        linked: Where the symbols are.
         phases: Functions and their units of work.
         pointers: Inputs, outputs, shared scratch (0 for none).
         params: Values of the run-time sizes, in the workload's order.
@@ -88,16 +88,15 @@ def launch(
     slots = (ctypes.c_int64 * (len(pointers) + len(params)))(*pointers, *params)
     private = [GuardedBuffer(max(worker_scratch, 1), align=64) for _ in range(threads)]
     for phase in phases:
-        function = PHASE(library.address(phase.symbol))
+        function = PHASE(linked.address(phase.symbol))
         bounds = [phase.units * w // threads for w in range(threads + 1)]
-
-        def work(worker: int, function=function, bounds=bounds) -> None:  # type: ignore[no-untyped-def]  # bound here so that each phase keeps its own
-            begin, end = bounds[worker], bounds[worker + 1]
-            function(ctypes.addressof(slots), begin, end, private[worker].address)
-
-        others = [threading.Thread(target=work, args=(w,)) for w in range(1, threads)]
+        calls = [
+            (ctypes.addressof(slots), bounds[w], bounds[w + 1], private[w].address)
+            for w in range(threads)
+        ]
+        others = [threading.Thread(target=function, args=call) for call in calls[1:]]
         for other in others:
             other.start()
-        work(0)
+        function(*calls[0])
         for other in others:
             other.join()

@@ -10,7 +10,7 @@ from planish.base.errors import PlanFileError
 from planish.targets.cpu import _start_llvm
 
 
-class Library:
+class LinkedCode:
     """Object files linked into this process. Its code lives as long as this object.
 
     Args:

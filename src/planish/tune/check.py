@@ -14,7 +14,7 @@ from planish.base.shapes import evaluate
 from planish.kernels.check import largest_error, run_built
 from planish.kernels.workload import Operand, Workload
 from planish.targets.cpu import CpuTarget
-from planish.targets.link import Library
+from planish.targets.link import LinkedCode
 from planish.tune.compile import Compiled, Tactic
 
 _FRESH = 1 << 20  # random numbers that are drawn; larger operands repeat them
@@ -46,7 +46,7 @@ def tactic_error(
     inputs = random_operands(workload, env)
     results = [
         run_built(
-            t.kernel, workload, t.config, target, c.source, Library([c.object]), inputs, env,
+            t.kernel, workload, t.config, target, c.source, LinkedCode([c.object]), inputs, env,
             target.threads,
         )
         for t, c in ((tactic, compiled), (plain, plain_compiled))
