@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,30 @@ def test_a_fixed_batch_sees_the_same_ranges() -> None:
     for one, many in zip(single.rows, filled.rows, strict=True):
         assert many.high == pytest.approx(one.high, rel=1e-5)
     assert (single.samples, filled.samples) == (9, 9)
+
+
+def test_weights_are_rounded_by_what_results_lose(calibrated: Calibration) -> None:
+    exact, plain = (calibrate_model(network(1), SAMPLES, make_settings(round_weights=name))
+                    for name in ("hessian", "nearest"))  # fmt: skip
+    assert exact.text() == calibrated.text()
+    assert not plain.roundings
+    assert "c2" in calibrated.roundings
+    floats = planish.build(network(1), level=0)
+    errors = []
+    for made in (exact, plain):
+        plan = build(made)
+        errors.append(sum(float(np.sum((run(plan, x[None]) - run(floats, x[None])) ** 2))
+                          for x in SAMPLES))  # fmt: skip
+    assert errors[0] < errors[1]
+
+
+def test_roundings_that_a_file_does_not_have(calibrated: Calibration) -> None:
+    lines = calibrated.text().splitlines()
+    none = [line for line in lines if "\t" not in line or len(line.split("\t")[1]) < 17]
+    assert parse_calibration("\n".join(none)).roundings == {}
+    mixed = replace(calibrated, roundings={"c0": calibrated.roundings["c2"]})
+    with pytest.raises(BuildError, match="rounds other weights of 'c0' than these"):
+        build(mixed)
 
 
 def test_a_saved_calibration_gives_the_same_plan(calibrated: Calibration, tmp_path: Path) -> None:

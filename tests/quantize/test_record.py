@@ -17,6 +17,7 @@ from planish.quantize.record import (
     parse_calibration,
     read_calibration,
 )
+from planish.quantize.rounding import Rounding
 
 _FLOATS = st.floats(0.0, 2.0**100)
 _ROWS = st.builds(
@@ -34,6 +35,7 @@ def example() -> Calibration:
         "observer:*=max",
         (Row("x", "max", -1.0, 2.0, -1.0, 2.0), Row("a b\tc", "mse", 0.0, 5.5, 0.0, 6.0)),
         {"conv": np.array([0.1, -0.2], np.float32)},
+        roundings={"a b\tc": Rounding.of(np.arange(4), np.array([0, 1, -1, 0]))},
     )
 
 
@@ -55,6 +57,7 @@ def test_files(tmp_path: Path) -> None:
     example().save(path)
     read = read_calibration(path)
     assert read.text() == example().text()
+    assert read.roundings == example().roundings
     assert is_calibration(path)
     assert not is_calibration(tmp_path)
     assert not is_calibration(tmp_path / "missing")
@@ -76,6 +79,7 @@ def test_an_edited_range_is_used() -> None:
         ("x\tmax\t-1.0\t", "x\tmax\t", "line 7: expected 6 columns"),
         ("-0.2", "inf", "a correction is not finite"),
         ("data d", "date d", "expected lines"),
+        ("\tdigest, and the codes", "\tcodes", "could not convert"),
     ],
 )
 def test_nonsense_is_named(old: str, new: str, expected: str) -> None:

@@ -38,3 +38,10 @@ def test_unknown_precisions() -> None:
 def test_odd_percentiles(percentile: float) -> None:
     with pytest.raises(BuildError, match="percentile"):
         make_settings(percentile=percentile)
+
+
+def test_rounding_of_weights() -> None:
+    assert "round_weights=hessian" in make_settings().text
+    assert make_settings(round_weights="nearest").round_weights == "nearest"
+    with pytest.raises(BuildError, match="rounding of weights 'up': not one of"):
+        make_settings(round_weights="up")

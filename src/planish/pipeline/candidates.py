@@ -99,7 +99,7 @@ def simulate_network(simplify: Simplify, quantiser: Quantiser, progress: Progres
         found.append(
             Simulation(
                 copy, settings, scales, quantiser.target, quantiser.ranges, progress,
-                calibration.biases,
+                calibration.biases, calibration.roundings,
             )
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ from planish.pipeline.dumps import Dumps
 from planish.pipeline.options import Progress, make_options, silent
 from planish.pipeline.samples import Arrays, Feed, Samples, batch_dim
 from planish.pipeline.trial import tuned_plan
+from planish.pipeline.weights import round_weights
 from planish.plan import Plan, Profile
 from planish.quantize.correct import Biases, mean_patch, weight_correction
 from planish.quantize.ends import Ends, channel_ends, join_ends
@@ -31,6 +32,7 @@ from planish.quantize.histogram import Histogram
 from planish.quantize.observers import OBSERVERS, Range, observe
 from planish.quantize.placement import Group, Placement
 from planish.quantize.record import Calibration, Row
+from planish.quantize.rounding import Rounding
 from planish.quantize.scales import Scale, activation_scale
 from planish.quantize.settings import Settings
 from planish.quantize.simulate import observed_graph, rounded_weights, simulate
@@ -66,18 +68,22 @@ def calibrate(
     Raises:
         InputError: The data do not fit, hold NaN or infinities, or lead to them.
     """
-    seen = _stream(graph, placement, samples, target, ranges, progress)
+    observed, *outputs = observed_graph(graph, placement)
+    with Engine(quick_plan(observed, target, ranges)) as engine:
+        watch = _Watch(_Runner(engine), *outputs)
+        seen = _stream(graph, placement, samples, watch, progress)
+        roundings = _roundings(placement, settings, samples, seen, watch, progress)
     histograms = {group.name: _union(group, seen.histograms) for group in placement.groups}
     chosen: dict[str, tuple[str, Range]] = {}
     biases: Biases = {}
     open_groups = _candidates(placement, settings, histograms, chosen)
     correcting = settings.correct_biases and bool(placement.contractions)
     if open_groups or correcting:
-        simulation = simulate(graph, placement, settings.per_channel)
+        simulation = simulate(graph, placement, settings.per_channel, roundings)
         with Engine(quick_plan(simulation.graph, target, ranges)) as engine:
             trial = Trial(engine, simulation, seen, settings)
             if correcting:
-                biases = trial.biases = _weight_corrections(placement, settings, seen)
+                biases = trial.biases = _weight_corrections(placement, settings, seen, roundings)
             chosen |= trial.choose(open_groups, chosen, progress)
             if correcting:
                 biases = trial.correct(chosen, progress)
@@ -88,6 +94,7 @@ def calibrate(
         settings.text,
         tuple(_rows(placement, chosen, seen.histograms)),
         biases,
+        roundings=roundings,
     )
 
 
@@ -169,50 +176,86 @@ class Seen:
     count: int
 
 
+@dataclass(frozen=True)
+class _Watch:
+    """The float network while it runs, and the names of its outputs as `observed_graph` gives them.
+
+    Attributes:
+        run: Runs it.
+        roots: Root value -> output.
+        means: Contraction -> output with the means of its channels.
+        reads: Contraction -> output or input that it reads.
+    """
+
+    run: _Runner
+    roots: dict[str, str]
+    means: dict[str, str]
+    reads: dict[str, str]
+
+
 def _stream(
-    graph: Graph,
-    placement: Placement,
-    samples: Samples,
-    target: CpuTarget,
-    ranges: Sequence[Profile],
-    progress: Progress,
+    graph: Graph, placement: Placement, samples: Samples, watch: _Watch, progress: Progress
 ) -> Seen:
     """Run over all samples, and count what is seen."""
-    observed, roots, means, reads = observed_graph(graph, placement)
-    histograms = {name: Histogram.new() for name in roots}
+    histograms = {name: Histogram.new() for name in watch.roots}
     kept = _Kept(KEPT)
     count = 0
     batch = batch_dim(samples.inputs)
-    with Engine(quick_plan(observed, target, ranges)) as engine:
-        run = _Runner(engine)
-        for feed in samples.feeds():
-            for arrays, rows in _units(feed, batch):
-                buffers = run(arrays)
-                for name, output in roots.items():
-                    values = buffers[output] if output in buffers else arrays[output]
-                    _count(histograms[name], values, rows, batch, name, feed)
-                for row in range(rows):
-                    kept.offer({k: _row(v, row, batch) for k, v in arrays.items()})
-            count += len(feed.keys)
-            progress("calibrating", count, samples.count)
-        chosen = [_tiled(arrays, batch) for arrays in kept.samples()]
-        found, results = [], []
-        patches: dict[str, np.ndarray] = {}
-        for arrays in chosen:
-            buffers = {**arrays, **run(arrays)}
-            found.append({name: buffers[output].copy() for name, output in means.items()})
-            results.append({value.name: buffers[value.name].copy() for value in graph.outputs})
-            for node in placement.contractions:
-                patch = mean_patch(node, buffers[reads[node.name]]) / len(chosen)
-                patches[node.name] = patches.get(node.name, 0.0) + patch
+    for feed in samples.feeds():
+        for arrays, rows in _units(feed, batch):
+            buffers = watch.run(arrays)
+            for name, output in watch.roots.items():
+                values = buffers[output] if output in buffers else arrays[output]
+                _count(histograms[name], values, rows, batch, name, feed)
+            for row in range(rows):
+                kept.offer({k: _row(v, row, batch) for k, v in arrays.items()})
+        count += len(feed.keys)
+        progress("calibrating", count, samples.count)
+    chosen = [_tiled(arrays, batch) for arrays in kept.samples()]
+    found, results = [], []
+    patches: dict[str, np.ndarray] = {}
+    for arrays in chosen:
+        buffers = {**arrays, **watch.run(arrays)}
+        found.append({name: buffers[output].copy() for name, output in watch.means.items()})
+        results.append({value.name: buffers[value.name].copy() for value in graph.outputs})
+        for node in placement.contractions:
+            patch = mean_patch(node, buffers[watch.reads[node.name]]) / len(chosen)
+            patches[node.name] = patches.get(node.name, 0.0) + patch
     return Seen(histograms, chosen, found, results, patches, count)
 
 
-def _weight_corrections(placement: Placement, settings: Settings, seen: Seen) -> Biases:
+def _roundings(
+    placement: Placement,
+    settings: Settings,
+    samples: Samples,
+    seen: Seen,
+    watch: _Watch,
+    progress: Progress,
+) -> dict[str, Rounding]:
+    """Which codes of weights had better not be the nearest."""
+    if settings.round_weights == "nearest":
+        return {}
+    batch = batch_dim(samples.inputs)
+
+    def reads(arrays: Arrays) -> dict[str, np.ndarray]:
+        buffers = {**arrays, **watch.run(arrays)}
+        return {n: _without_copies(buffers[o], 1, batch) for n, o in watch.reads.items()}
+
+    means = seen.patches if settings.correct_biases else {}
+    return round_weights(
+        placement.contractions, seen.kept, reads, means, settings.per_channel, progress
+    )
+
+
+def _weight_corrections(
+    placement: Placement, settings: Settings, seen: Seen, roundings: Mapping[str, Rounding]
+) -> Biases:
     """What makes up for the rounding of weights."""
     return {
         node.name: weight_correction(
-            node, rounded_weights(node, settings.per_channel), seen.patches[node.name]
+            node,
+            rounded_weights(node, settings.per_channel, roundings.get(node.name)),
+            seen.patches[node.name],
         ).astype(np.float32)
         for node in placement.contractions
     }
@@ -278,16 +321,21 @@ def _count(
     histogram: Histogram, values: np.ndarray, rows: int, batch: object, name: str, feed: Feed
 ) -> None:
     """Count a value, but for what repeated samples made of it."""
-    if isinstance(batch, int) and rows < batch and values.ndim and len(values) % batch == 0:
-        values = values[: len(values) // batch * rows]
     try:
-        histogram.add(values)
+        histogram.add(_without_copies(values, rows, batch))
     except InputError as error:
         where = ", ".join(feed.keys)
         raise InputError(
             f"value {name!r} of sample {where}: {error.message}",
             hint="leave the sample out, or keep the layers around the value in fp32",
         ) from None
+
+
+def _without_copies(values: np.ndarray, rows: int, batch: object) -> np.ndarray:
+    """What the first samples of a batch made of a value; all of it where that cannot be told."""
+    if isinstance(batch, int) and rows < batch and values.ndim and len(values) % batch == 0:
+        return values[: len(values) // batch * rows]
+    return values
 
 
 class _Kept:

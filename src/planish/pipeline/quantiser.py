@@ -126,7 +126,7 @@ class Quantiser:
         calibration = self.calibrated(graph, placement)
         apply_biases(graph, placement.contractions, calibration.biases)
         scales = scales_of(placement, calibration, self.settings.symmetric)
-        insert_pairs(graph, placement, scales, self.settings.per_channel)
+        insert_pairs(graph, placement, scales, self.settings.per_channel, calibration.roundings)
 
     def record(self) -> dict[str, Any]:
         """What was done, as data: part of the plan's provenance."""

@@ -26,6 +26,7 @@ from planish.pipeline.samples import Arrays
 from planish.pipeline.trial import Trial
 from planish.plan import NativeStep, Plan, Profile, Ref
 from planish.quantize.placement import Placement, place
+from planish.quantize.rounding import Rounding
 from planish.quantize.scales import Scale
 from planish.quantize.settings import Settings
 from planish.quantize.switches import SWITCHES, Edge, edges_of, insert_switches
@@ -48,6 +49,7 @@ class Simulation:
         profiles: Ranges of the symbolic dims.
         progress: Called with ("compiling", done, total).
         biases: Layer -> what 8 bits add to its bias, one a channel.
+        roundings: Layer -> which codes of its weights are not the nearest.
 
     Attributes:
         layers: Names of the contractions that 8 bits are for, in the graph's order.
@@ -66,6 +68,7 @@ class Simulation:
         profiles: Sequence[Profile],
         progress: Progress,
         biases: Mapping[str, np.ndarray] | None = None,
+        roundings: Mapping[str, Rounding] | None = None,
     ) -> None:
         self._graph, self._settings = graph, settings
         placement = self._placement(frozenset())
@@ -83,7 +86,7 @@ class Simulation:
         )
         copy = copy_graph(graph)[0]
         inner = place(copy, fuse_layers(copy, native_reason, _absorbs_all), settings)
-        made = insert_switches(copy, inner, scales, settings.per_channel, biases)
+        made = insert_switches(copy, inner, scales, settings.per_channel, biases, roundings)
         self.edges = made.edges
         self._plain = {
             node.name: np.asarray(node.inputs[1].data)

@@ -9,6 +9,7 @@
     equalise.py    channel ranges balanced across layers, the function unchanged
     spread.py      channels of inputs with ranges of their own, brought to one
     ends.py        the least and the largest number of each channel
+    rounding.py    weights rounded by what a layer's results lose
     correct.py     biases that make up for the mean error of quantised weights
     record.py      a calibration as readable text
 

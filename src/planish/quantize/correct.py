@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -92,6 +93,37 @@ def mean_patch(node: Node, x: np.ndarray) -> np.ndarray:
     means = [np.asarray(t.mean(axis=(0, *spatial), dtype=np.float64)) for t in conv_taps(node, x)]
     groups = int(node.attrs.get("group", 1))
     return np.stack(means, axis=-1).reshape(groups, -1)
+
+
+def sample_patches(node: Node, x: np.ndarray, most: int, start: int = 0) -> np.ndarray:
+    """What the weights of a contraction meet at some places: [groups, places, weights].
+
+    Args:
+        node: As for `mean_patch`.
+        x: What it reads.
+        most: Places at most; spread over all by the golden section, so that no grid hides.
+        start: Where that begins; other starts give other places.
+    """
+    if node.op == "MatMul":
+        rows = x.reshape(-1, x.shape[-1])
+        return np.asarray(rows[_spread_places(len(rows), most, start)])[None]
+    taps = list(conv_taps(node, x))
+    batch, channels, *results = taps[0].shape
+    grid = (batch, *results)
+    first, *rest = np.unravel_index(_spread_places(int(np.prod(grid)), most, start), grid)
+    chosen: tuple[Any, ...] = (first, slice(None), *rest)
+    seen = np.stack([tap[chosen] for tap in taps], axis=-1)
+    groups = int(node.attrs.get("group", 1))  # seen: [places, channels, taps]
+    parts = seen.reshape(len(seen), groups, channels // groups * len(taps))
+    return np.ascontiguousarray(parts.transpose(1, 0, 2))
+
+
+def _spread_places(count: int, most: int, start: int) -> np.ndarray:
+    if count <= most:
+        return np.arange(count)
+    golden = (np.sqrt(5.0) - 1.0) / 2.0
+    places = (start + np.arange(most)) * golden % 1.0 * count
+    return np.asarray(np.floor(places), np.int64)
 
 
 def conv_taps(node: Node, x: np.ndarray) -> Iterator[np.ndarray]:

@@ -16,13 +16,18 @@ import numpy as np
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
 from planish.graph.infer import infer_types
 from planish.quantize.placement import Group, Placement
-from planish.quantize.scales import Scale, quantize_weights, weight_scales
+from planish.quantize.rounding import Rounding, encode_weights
+from planish.quantize.scales import Scale
 
 STEP = "quantize"
 
 
 def insert_pairs(
-    graph: Graph, placement: Placement, scales: Mapping[str, Scale], per_channel: bool = True
+    graph: Graph,
+    placement: Placement,
+    scales: Mapping[str, Scale],
+    per_channel: bool = True,
+    roundings: Mapping[str, Rounding] | None = None,
 ) -> None:
     """Quantise a graph in place.
 
@@ -31,12 +36,17 @@ def insert_pairs(
         placement: What `place` decided for it.
         scales: Group name -> scale.
         per_channel: A scale for each output channel of the weights.
+        roundings: Contraction's name -> which codes of its weights are not the nearest.
+
+    Raises:
+        BuildError: A rounding is that of other weights.
     """
     owner = {value: group for group in placement.groups for value in group.values}
     for node in placement.contractions:
         x = node.inputs[0]
         assert x is not None
-        _insert_weights(graph, node, scales[owner[x].name], per_channel)
+        rounding = (roundings or {}).get(node.name)
+        _insert_weights(graph, node, scales[owner[x].name], per_channel, rounding)
     for group in placement.groups:
         for value in group.values:
             _insert_pair(graph, value, group, scales[group.name], placement.readers[value])
@@ -66,21 +76,23 @@ def _insert_pair(
         graph.reread(reader, value, wide)
 
 
-def _insert_weights(graph: Graph, node: Node, scale: Scale, per_channel: bool) -> None:
+def _insert_weights(
+    graph: Graph, node: Node, scale: Scale, per_channel: bool, rounding: Rounding | None
+) -> None:
     """DequantizeLinear of constant codes in place of float weights."""
     weights = node.inputs[1]
     assert weights is not None and weights.data is not None
     axis = channel_axis(node)
-    data = np.asarray(weights.data)
-    steps = weight_scales(data, axis, per_channel, bias_of(graph, node), scale.step)
-    codes = constant(graph.fresh(f"{weights.name}.codes"), quantize_weights(data, steps, axis))
+    data, bias = np.asarray(weights.data), bias_of(graph, node)
+    made, steps = encode_weights(data, axis, per_channel, rounding, node.name, bias, scale.step)
+    codes = constant(graph.fresh(f"{weights.name}.codes"), made)
     shown = steps if per_channel else steps[:1].reshape(())
     step = constant(graph.fresh(f"{weights.name}.scale"), shown)
     wide = Value(graph.fresh(f"{weights.name}.rounded"), weights.type)
     attrs = {"axis": axis} if per_channel else {}
-    made = Node("DequantizeLinear", [codes, step], [wide], attrs,
+    wider = Node("DequantizeLinear", [codes, step], [wide], attrs,
                 name=f"{weights.name}.dequantize", origin=node.origin)  # fmt: skip
-    graph.apply(Patch(f"weights of {node.name} in 8 bits", add=(made,)), STEP)
+    graph.apply(Patch(f"weights of {node.name} in 8 bits", add=(wider,)), STEP)
     graph.reread(node, weights, wide)
 
 

@@ -14,9 +14,15 @@
     input   low and high, in turns, one pair a channel
     data    -2.1179 2.2489 …
 
+    weights digest, and the codes that are not the nearest
+    conv1   8d41… eXl5gg…
+
 Columns are parted by tabs. `low` and `high` are what is used and may be edited; what was seen is
 there for comparison. A bias correction is added to the bias of the layer that it names. An
-input that is named has its channels spread from their own ranges to one (see spread.py).
+input that is named has its channels spread from their own ranges to one (see spread.py). Weights
+that are named have codes one above or one below the nearest: five offsets a byte, each plus one as
+a digit of base three, the first the lowest, in base64 (see rounding.py); a line that is taken out
+leaves all of them at the nearest.
 """
 
 from __future__ import annotations
@@ -30,12 +36,14 @@ import numpy as np
 
 from planish.base.errors import BuildError, CacheError
 from planish.quantize.ends import Ends
+from planish.quantize.rounding import Rounding
 
 HEADING = "planish calibration 1"
 _VALUES = "value\tobserver\tlow\thigh\tseen_low\tseen_high"
 _BIASES = "bias\tcorrections"
 _INPUTS = "input\tlow and high, in turns"
-_PARTS = {_VALUES: "values", _BIASES: "biases", _INPUTS: "inputs"}
+_WEIGHTS = "weights\tdigest, and the codes that are not the nearest"
+_PARTS = {_VALUES: "values", _BIASES: "biases", _INPUTS: "inputs", _WEIGHTS: "weights"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class Calibration:
         rows: One a range, in the order of the graph.
         biases: Layer name -> what is added to its bias, one a channel.
         inputs: Input's name -> the ends of its channels.
+        roundings: Layer name -> which codes of its weights are not the nearest.
     """
 
     model: str
@@ -78,6 +87,7 @@ class Calibration:
     rows: tuple[Row, ...]
     biases: dict[str, np.ndarray] = field(default_factory=dict)
     inputs: dict[str, Ends] = field(default_factory=dict)
+    roundings: dict[str, Rounding] = field(default_factory=dict)
 
     def row(self, value: str) -> Row | None:
         """The row of a value."""
@@ -125,6 +135,9 @@ class Calibration:
             for name, ends in self.inputs.items():
                 pairs = " ".join(repr(float(v)) for v in np.stack(ends, axis=1).reshape(-1))
                 lines.append(f"{_quoted(name)}\t{pairs}")
+        if self.roundings:
+            lines += ["", _WEIGHTS]
+            lines += [f"{_quoted(name)}\t{one.text}" for name, one in self.roundings.items()]
         return "\n".join(lines) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -176,6 +189,7 @@ def parse_calibration(text: str, name: str = "the calibration") -> Calibration:
     head: dict[str, str] = {}
     biases: dict[str, np.ndarray] = {}
     inputs: dict[str, Ends] = {}
+    roundings: dict[str, Rounding] = {}
     lines = text.splitlines()
     if not lines or lines[0] != HEADING:
         raise CacheError(f"{name} is no calibration: its first line is not {HEADING!r}")
@@ -195,6 +209,9 @@ def parse_calibration(text: str, name: str = "the calibration") -> Calibration:
             elif part == "inputs":
                 value, ends = _ends(line)
                 inputs[value] = ends
+            elif part == "weights":
+                value, _, said = line.partition("\t")
+                roundings[_unquoted(value)] = Rounding.parse(said)
             else:
                 value, _, numbers = line.partition("\t")
                 data = np.array([float(v) for v in numbers.split()], np.float32)
@@ -206,8 +223,9 @@ def parse_calibration(text: str, name: str = "the calibration") -> Calibration:
     try:
         data_digest, samples = head["data"].split()
         return Calibration(
-            head["model"], data_digest, int(samples), head["settings"], tuple(rows), biases, inputs
-        )
+            head["model"], data_digest, int(samples), head["settings"], tuple(rows), biases, inputs,
+            roundings,
+        )  # fmt: skip
     except (KeyError, ValueError) as error:
         raise CacheError(
             f"{name}: expected lines 'model DIGEST', 'data DIGEST COUNT' and 'settings …'"

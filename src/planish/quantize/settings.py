@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from planish.base.errors import BuildError
 
 OBSERVER_NAMES = ("auto", "max", "percentile", "mse", "entropy")
+WEIGHT_ROUNDINGS = ("hessian", "nearest")
 _FLAGS = ("per_channel", "symmetric", "equalise", "correct_biases", "spread_inputs")
 LAYER_PRECISIONS = ("int8", "fp32")
 
@@ -29,6 +30,7 @@ class Settings:
             (see equalise.py).
         correct_biases: Take the mean error out of each layer's result (see correct.py).
         spread_inputs: Give each channel of the network's inputs all 256 codes (see spread.py).
+        round_weights: "hessian": by what the layer's results lose (see rounding.py); "nearest".
     """
 
     observers: Rules = (("*", "auto"),)
@@ -39,6 +41,7 @@ class Settings:
     equalise: bool = True
     correct_biases: bool = True
     spread_inputs: bool = True
+    round_weights: str = "hessian"
 
     @property
     def text(self) -> str:
@@ -48,6 +51,7 @@ class Settings:
         said.append(f"percentile={self.percentile!r}")
         for flag in _FLAGS:
             said.append(f"{flag}={'yes' if getattr(self, flag) else 'no'}")
+        said.append(f"round_weights={self.round_weights}")
         return " ".join(said)
 
     def observer(self, names: Iterable[str]) -> str:
@@ -65,6 +69,7 @@ def make_settings(
     equalise: bool = True,
     correct_biases: bool = True,
     spread_inputs: bool = True,
+    round_weights: str = "hessian",
 ) -> Settings:
     """Check what a user asked for.
 
@@ -77,6 +82,7 @@ def make_settings(
         equalise: As in `Settings`.
         correct_biases: As in `Settings`.
         spread_inputs: As in `Settings`.
+        round_weights: A name of `WEIGHT_ROUNDINGS`.
 
     Raises:
         BuildError: A name is unknown, or the percentile is no percentage.
@@ -93,6 +99,10 @@ def make_settings(
             )
     if not 50.0 < percentile <= 100.0:
         raise BuildError(f"percentile {percentile!r}: expected more than 50, at most 100")
+    if round_weights not in WEIGHT_ROUNDINGS:
+        raise BuildError(
+            f"rounding of weights {round_weights!r}: not one of {list(WEIGHT_ROUNDINGS)}"
+        )
     return Settings(
         tuple(observers.items()),
         tuple(layers.items()),
@@ -102,6 +112,7 @@ def make_settings(
         bool(equalise),
         bool(correct_biases),
         bool(spread_inputs),
+        round_weights,
     )
 
 

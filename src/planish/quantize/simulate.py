@@ -24,7 +24,8 @@ from planish.graph.infer import infer_types
 from planish.quantize.insert import channel_axis
 from planish.quantize.observers import LEVELS
 from planish.quantize.placement import Placement
-from planish.quantize.scales import Scale, dequantize_weights, quantize_weights, weight_scales
+from planish.quantize.rounding import Rounding, encode_weights
+from planish.quantize.scales import Scale, dequantize_weights
 
 STEP = "simulate"
 INVERSE, SCALE, LOW, HIGH = "planish.inverse", "planish.step", "planish.low", "planish.high"
@@ -75,13 +76,19 @@ def _row(scale: Scale | None) -> tuple[float, float, float, float]:
     return 1.0 / scale.step, scale.step, -float(scale.zero), float(LEVELS - scale.zero)
 
 
-def simulate(graph: Graph, placement: Placement, per_channel: bool = True) -> Simulation:
+def simulate(
+    graph: Graph,
+    placement: Placement,
+    per_channel: bool = True,
+    roundings: Mapping[str, Rounding] | None = None,
+) -> Simulation:
     """A graph with the rounding of a quantised one.
 
     Args:
         graph: The optimised float graph; it stays as it is.
         placement: What `place` decided for it.
         per_channel: A scale for each output channel of the weights.
+        roundings: Contraction's name -> which codes of its weights are not the nearest.
     """
     made, values, nodes = copy_graph(graph)
     count = len(placement.groups)
@@ -99,7 +106,7 @@ def simulate(graph: Graph, placement: Placement, per_channel: bool = True) -> Si
     means = {}
     for node in placement.contractions:
         twin = nodes[node]
-        _round_weights(made, twin, per_channel)
+        _round_weights(made, twin, per_channel, (roundings or {}).get(node.name))
         total = _add_bias(made, twin, biases, spans[node.name])
         means[node.name] = _mean(made, total, twin)
     infer_types(made)
@@ -178,20 +185,20 @@ def _round(graph: Graph, value: Value, row: Mapping[str, Value], readers: list[N
         graph.reread(reader, value, rounded)
 
 
-def _round_weights(graph: Graph, node: Node, per_channel: bool) -> None:
+def _round_weights(graph: Graph, node: Node, per_channel: bool, rounding: Rounding | None) -> None:
     weights = node.inputs[1]
     assert weights is not None
-    rounded = rounded_weights(node, per_channel)
+    rounded = rounded_weights(node, per_channel, rounding)
     graph.reread(node, weights, constant(graph.fresh(f"{weights.name}.rounded"), rounded))
 
 
-def rounded_weights(node: Node, per_channel: bool) -> np.ndarray:
+def rounded_weights(node: Node, per_channel: bool, rounding: Rounding | None = None) -> np.ndarray:
     """A contraction's weights as 8 bits have them."""
     weights = node.inputs[1]
     assert weights is not None and weights.data is not None
     data, axis = np.asarray(weights.data), channel_axis(node)
-    steps = weight_scales(data, axis, per_channel)
-    return dequantize_weights(quantize_weights(data, steps, axis), steps, axis)
+    codes, steps = encode_weights(data, axis, per_channel, rounding, node.name)
+    return dequantize_weights(codes, steps, axis)
 
 
 def _add_bias(graph: Graph, node: Node, biases: Value, span: slice) -> Value:

@@ -24,12 +24,8 @@ from planish.quantize.apply import apply_biases
 from planish.quantize.insert import bias_of, bias_place, channel_axis
 from planish.quantize.observers import LEVELS
 from planish.quantize.placement import Placement
-from planish.quantize.scales import (
-    Scale,
-    dequantize_weights,
-    quantize_weights,
-    weight_scales,
-)
+from planish.quantize.rounding import Rounding, encode_weights
+from planish.quantize.scales import Scale, dequantize_weights
 
 SWITCHES = "planish.switches"  # name of the added input
 _STEP = "switches"
@@ -60,6 +56,7 @@ def insert_switches(
     scales: Mapping[str, Scale],
     per_channel: bool = True,
     biases: Mapping[str, np.ndarray] | None = None,
+    roundings: Mapping[str, Rounding] | None = None,
 ) -> Switched:
     """Change a float graph into one that imitates 8 bits.
 
@@ -69,6 +66,7 @@ def insert_switches(
         scales: Group name -> scale.
         per_channel: A scale for each output channel of the weights.
         biases: Node -> what 8 bits add to its bias, one a channel.
+        roundings: Node -> which codes of its weights are not the nearest.
     """
     edges = edges_of(placement)
     owner = {value: group for group in placement.groups for value in group.values}
@@ -80,8 +78,11 @@ def insert_switches(
         mine = constant(graph.fresh(f"{node.name}.weights"), np.array(w.data))
         axis, data = channel_axis(node), np.asarray(w.data)
         step = scales[owner[x].name].step
-        steps = weight_scales(data, axis, per_channel, bias_of(graph, node), step)
-        rounded = dequantize_weights(quantize_weights(data, steps, axis), steps, axis)
+        rounding = (roundings or {}).get(node.name)
+        codes, steps = encode_weights(
+            data, axis, per_channel, rounding, node.name, bias_of(graph, node), step
+        )
+        rounded = dequantize_weights(codes, steps, axis)
         weights[node.name] = rounded
         constants[node.name] = [(mine.name, rounded)]
         graph.reread(node, w, mine)
