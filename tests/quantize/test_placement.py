@@ -52,6 +52,29 @@ def test_results_of_the_network_and_softmax_stay_floats() -> None:
     assert "stays in floats" in precisions["Softmax"].why
 
 
+def test_the_skip_of_a_layer_that_writes_floats_stays_a_float() -> None:
+    text = """
+graph stream
+  input %x: f32[2,5,8]
+  const %w0: f32[8,8] = random(1)
+  const %w1: f32[8,8] = random(2)
+  const %w2: f32[8,8] = random(5)
+  const %p: f32[5,8] = random(3)
+  const %g: f32[8] = random(4)
+  %e: f32[2,5,8] = MatMul(%x, %w0)
+  %t: f32[2,5,8] = Add(%e, %p)
+  %h: f32[2,5,8] = MatMul(%t, %w1)
+  %r: f32[2,5,8] = Relu(%h)
+  %k: f32[2,5,8] = MatMul(%r, %w2)
+  %a: f32[2,5,8] = Add(%k, %t)
+  %n: f32[2,5,8] = LayerNormalization(%a, %g) axis=-1
+  output %n
+"""
+    found = placed(text)
+    assert eight(found) == {"x", "t", "r"}
+    assert readers(found, "t") == {"h"}
+
+
 def test_a_norm_writes_floats_for_its_float_readers() -> None:
     found = placed(NORMED)
     assert eight(found) == {"n", "r"}

@@ -16,7 +16,8 @@ From there, in this order, until nothing changes:
 The last three only where 8 bits can be written by what makes the value: a contraction or a maker.
 Norms, Softmax, attention products and everything else stays in floats, and so do the inputs and
 outputs of the network as the caller sees them. A float layer reads codes (their floats) where the
-value is made in 8 bits anyway; contractions that stay in floats read floats.
+value is made in 8 bits anyway; contractions that stay in floats read floats. So do the skips of
+layers that write floats: the stream of a transformer would carry their rounding to its end.
 """
 
 from __future__ import annotations
@@ -187,6 +188,9 @@ class _Placing:
         if kind == "mover" and any(v in self.eight for v in layer.outputs(self.graph)):
             return True
         if layer.anchor.op in CONTRACTIONS and kind == "float":
+            return False
+        written = any(v in self.eight for v in layer.outputs(self.graph))
+        if kind in ("contraction", "maker") and not written:
             return False
         return self._writes_codes(value)
 
