@@ -122,7 +122,7 @@ def _same_pads(
     """Explicit pads of auto_pad SAME_*, for sizes that are known."""
     begin, end = [], []
     for k, s, d, extent, result in zip(kernel, strides, dilations, size, out, strict=True):
-        need = (result - 1) * s + (k - 1) * d + 1 - extent
+        need = 0 if k == 1 else (result - 1) * s + (k - 1) * d + 1 - extent
         if not isinstance(need, int):
             if s != 1:
                 raise VerifyError("auto_pad SAME with a stride over a symbolic size is not native")

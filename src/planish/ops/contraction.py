@@ -98,6 +98,16 @@ def refuse_open_filter(args: Args, attrs: Attrs) -> str | None:
     return None
 
 
+def has_open_pads(args: Args, attrs: Attrs) -> bool:
+    """Whether the padding of a convolution depends on sizes that are known at run time only.
+
+    `auto_pad` pads a window of one element by nothing, whatever the size.
+    """
+    windows = conv_windows(args, attrs)
+    pads = zip(windows.begin, windows.end, windows.kernel, strict=True)
+    return any(k > 1 and not is_static((begin, end)) for begin, end, k in pads)
+
+
 def _infer_conv(args: Args, attrs: Attrs) -> list[Result]:
     expect_dtype(args, 0, FLOATS | {DType.I32})  # i32: what ConvInteger expands to
     same_dtype(args, range(3))
@@ -253,6 +263,11 @@ def _conv_transpose(args: Args, attrs: Attrs, output: int, at: Index) -> Reducti
     )
 
 
+def _has_open_crop(args: Args, attrs: Attrs) -> bool:
+    """Whether it depends on run-time sizes how much of the result is cut off."""
+    return not is_static(transpose_spread(args, attrs).begin)
+
+
 def _conv_transpose_flops(args: Args, attrs: Attrs) -> Dim | None:
     x, w = require(args, 0).shape, require(args, 1).shape
     return None if x is None or w is None else product(x) * product(w[1:]) * 2
@@ -327,6 +342,7 @@ CONTRACTION: tuple[Op, ...] = (
         _infer_conv,
         reduce=_conv,
         anchor="conv",
+        plain=has_open_pads,
         refuse=refuse_open_filter,
         flops=conv_flops,
     ),
@@ -335,6 +351,7 @@ CONTRACTION: tuple[Op, ...] = (
         _infer_conv_transpose,
         reduce=_conv_transpose,
         anchor="conv_transpose",
+        plain=_has_open_crop,
         refuse=refuse_open_filter,
         flops=_conv_transpose_flops,
     ),

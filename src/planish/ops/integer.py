@@ -14,12 +14,13 @@ import numpy as np
 
 from planish.base.dtypes import DType
 from planish.base.errors import ModelError
-from planish.base.shapes import Dim
+from planish.base.shapes import Dim, is_static
 from planish.ops.checks import equal, expect_dtype, given, int_attr, require, shape_of, text
 from planish.ops.contraction import (
     conv_flops,
     conv_reduction,
     conv_windows,
+    has_open_pads,
     infer_conv,
     infer_matmul,
     matmul_flops,
@@ -223,10 +224,12 @@ def _padded(
     """The data padded by its zero point, and the attributes of a convolution that does not pad."""
     windows = conv_windows(args, attrs)
     pads = (*windows.begin, *windows.end)
-    if not any(pads) or (zero is not None and not zero.any()):
+    if zero is not None and not zero.any():
         return "0", attrs
-    if not all(isinstance(pad, int) for pad in pads):
+    if not is_static(pads):
         return None
+    if not any(pads):
+        return "0", attrs
     count = len(windows.begin)
     places = np.array([0, 0, *windows.begin, 0, 0, *windows.end], np.int64)
     value: Operand = steps.reshape("2") if zero is None else zero.reshape(())
@@ -348,6 +351,7 @@ INTEGER: tuple[Op, ...] = (
         reduce=_reduce_conv,
         expand=_expand_conv_integer,
         anchor="conv",
+        plain=has_open_pads,
         flops=conv_flops,
     ),
     Op("QLinearConv", _infer_qlinear_conv, expand=_expand_qlinear_conv),

@@ -163,6 +163,7 @@ Element = Callable[[Args, Attrs, int, tuple[Expr, ...]], Expr]
 Reduce = Callable[[Args, Attrs, int, tuple[Expr, ...]], Reduction]
 MakeNest = Callable[[Args, Attrs], Nest]
 Expand = Callable[[Args, Attrs], list[Primitive] | None]
+Plain = Callable[[Args, Attrs], bool]
 Refuse = Callable[[Args, Attrs], str | None]
 Flops = Callable[[Args, Attrs], Dim | None]
 
@@ -173,9 +174,9 @@ class Op:
 
     At most one of `element`, `reduce`, `nest`, `expand` and `anchor` says how it runs natively,
     with two exceptions. Beside `anchor` or `expand` there may be `reduce`, the same in plain form,
-    for dtypes that no template takes and for instances that cannot be expanded. And an operator
-    with both `anchor` and `expand` is expanded until its instances have the form that the template
-    takes. An operator with none of them runs on the host.
+    for dtypes and sizes that no template takes and for instances that cannot be expanded. And an
+    operator with both `anchor` and `expand` is expanded until its instances have the form that the
+    template takes. An operator with none of them runs on the host.
 
     Attributes:
         name: ONNX operator name.
@@ -191,6 +192,8 @@ class Op:
         reads_back: The nest reads its own outputs, so nothing may be fused to its stores.
         expand: Primitive operators that mean the same; None where this instance cannot be expanded.
         anchor: Name of the contraction template's workload op ("conv", "matmul", "attention", …).
+        plain: Whether this instance runs by `reduce` although there is a template, which needs
+            numbers where this one has symbolic sizes.
         refuse: Why this instance cannot run natively although the operator can; None when it can.
             `table.refusal` asks it together with the rules that hold for all operators.
         opaque: Its types are known although operands are no tensors; `infer` never looks at these.
@@ -206,6 +209,7 @@ class Op:
     reads_back: bool = False
     expand: Expand | None = None
     anchor: str = ""
+    plain: Plain | None = None
     refuse: Refuse | None = None
     opaque: bool = False
     flops: Flops | None = None

@@ -264,7 +264,7 @@ class _Grouping:
         op = op_of(node)
         if op is None or id(node) in self.host:
             return None
-        if op.anchor:
+        if op.anchor and not (op.plain is not None and op.plain(args_of(node), node.attrs)):
             return op.anchor
         return "loop" if op.reduce is not None or op.nest is not None else None
 
