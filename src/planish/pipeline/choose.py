@@ -23,6 +23,7 @@ from planish.runtime import Engine
 JUDGES = 8  # samples on which the ranges of one value are compared
 _MOST_RUNS = 1600  # layers times samples, for bias correction
 _CLEARLY = 0.95  # of the error, which corrected biases must leave at most
+_EXACT = 1e-14  # of the power of outputs: less is no error
 _SURE = 2.0  # standard errors by which a range must be better than what it replaces
 
 Chosen = Mapping[str, tuple[str, Range]]  # group -> observer, range
@@ -92,7 +93,7 @@ class Trial:
 
         def error(mix: Chosen, which: slice) -> float:
             made = self._outputs({**settled, **mix}, which)
-            return float(_distances(made, self.exact[which]).mean())
+            return _typical(_distances(made, self.exact[which]))
 
         best = min(uniform, key=lambda mix: error(mix, judges))
         floats = self._outputs({}, judges)
@@ -155,7 +156,7 @@ class Trial:
         found = correct_biases(layers, wanted, measure, tell, self.biases)
         _, others = self._halves(count)
         errors = [
-            float(_distances(self._outputs(chosen, others, biases), self.exact[others]).mean())
+            _typical(_distances(self._outputs(chosen, others, biases), self.exact[others]))
             for biases in ({}, self.biases, found)
         ]
         if errors[2] < _CLEARLY * min(errors[:2]):
@@ -165,6 +166,11 @@ class Trial:
 
 def _rows(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(rows).astype(np.float64)
+
+
+def _typical(errors: np.ndarray) -> float:
+    """The geometric mean: one odd sample among a few must not decide for all."""
+    return float(np.exp(np.log(np.maximum(errors, _EXACT)).mean()))
 
 
 def _certain_gain(errors: np.ndarray, other: np.ndarray) -> float:
