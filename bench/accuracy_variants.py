@@ -93,7 +93,8 @@ def _observer(name: str, *, per_channel: bool = True) -> Callable[[Setup], Prepa
         begin = time.perf_counter()
         calibration = calibrate_model(setup.path, feeds, settings, threads=setup.threads)
         seconds = time.perf_counter() - begin
-        return Prepared(_planish(setup, precision="int8", calibration=calibration), seconds)
+        run = _planish(setup, precision="int8", calibration=calibration, quantization=settings)
+        return Prepared(run, seconds)
 
     return prepare
 

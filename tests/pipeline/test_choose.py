@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class _Network:
     """One value that is rounded, and clipped where the range ends."""
 
     outputs = (TensorInfo("y", DType.F32, (1, 64)),)
-    means: dict[str, str] = {}
+    means: ClassVar[dict[str, str]] = {}
 
     def parameters(self, scales: dict[str, Scale], biases: object) -> dict[str, Any]:
         return {"scale": scales.get("x")}

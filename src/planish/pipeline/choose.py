@@ -1,7 +1,8 @@
 """Chooses ranges, and corrects biases, by what they do to the outputs of the simulated network.
 
 All of it is done on the few samples that were kept. Those on which something is found are not those
-on which it is judged: what wins on a handful of samples by chance does not win again on others.
+on which it is judged: what wins on a handful of samples by chance does not win again on others. And
+errors of samples are far from even, so it is their geometric mean that tells.
 """
 
 from __future__ import annotations
