@@ -10,6 +10,7 @@ from small_networks import RESIDUAL, feed, graph_of
 
 from planish.base.errors import BuildError
 from planish.graph.reference import interpret
+from planish.quantize import rounding
 from planish.quantize.correct import conv_taps, mean_patch, sample_patches
 from planish.quantize.rounding import (
     Rounding,
@@ -41,7 +42,7 @@ def test_less_is_lost_than_by_the_nearest_codes(shape: tuple[int, int, int]) -> 
     assert codes is not None
     nearest = np.rint(rows)
     assert np.abs(codes - nearest).max() == 1
-    assert np.array_equal(codes, np.rint(codes))
+    assert codes.dtype == np.int8
     assert loss(rows - codes, known) < 0.6 * loss(rows - nearest, known)
 
 
@@ -63,6 +64,23 @@ def test_the_codes_are_those_of_the_definition() -> None:
     found = round_rows(rows, known)
     assert found is not None
     assert np.array_equal(found[0], expected)
+
+
+def test_channels_may_be_done_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, known = rows_of(2, 7, 40), moments(2, 40)
+    whole, lost = round_rows(rows, known), loss(rows - np.rint(rows), known)
+    monkeypatch.setattr(rounding, "_SWEPT", 3 * 2 * 40)
+    widths: list[int] = []
+    sweep = rounding._sweep
+
+    def counted(part: np.ndarray, order: np.ndarray, lower: np.ndarray) -> np.ndarray:
+        widths.append(part.shape[1])
+        return sweep(part, order, lower)
+
+    monkeypatch.setattr(rounding, "_sweep", counted)
+    assert np.array_equal(round_rows(rows, known), whole)
+    assert widths == [3, 3, 1]
+    assert loss(rows - np.rint(rows), known) == pytest.approx(lost)
 
 
 def test_moments_that_tell_nothing() -> None:

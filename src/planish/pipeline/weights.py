@@ -21,7 +21,7 @@ from planish.pipeline.samples import Arrays
 from planish.quantize.correct import sample_patches
 from planish.quantize.insert import channel_axis
 from planish.quantize.rounding import Rounding, from_rows, loss, round_rows, weight_rows
-from planish.quantize.scales import quantize_weights, weight_scales
+from planish.quantize.scales import WEIGHT_PEAK, quantize_weights, weight_scales
 
 _PLACES = 160  # of each sample
 _JUDGED = 3  # every so manieth sample is one to judge on
@@ -154,19 +154,17 @@ def _gather(
 
 def _offsets(piece: _Piece, per_channel: bool) -> np.ndarray | None:
     """By how much codes differ from the nearest; None where they do not, or had better not."""
-    node, data = piece.node, _weights(piece.node)
-    axis = channel_axis(node)
-    steps = weight_scales(data, axis, per_channel).astype(np.float64)
-    shape = [1] * data.ndim
-    shape[axis] = -1
-    rows = weight_rows(node, data / steps.reshape(shape))[:, :, piece.span]
-    nearest = weight_rows(node, _nearest(node, per_channel))[:, :, piece.span]
+    data = _weights(piece.node)
+    rows = weight_rows(piece.node, data)[:, :, piece.span].astype(np.float64)
+    steps = weight_scales(data, channel_axis(piece.node), per_channel).astype(np.float64)
+    steps = steps.reshape(*rows.shape[:2], 1)
+    rows /= steps
     codes = round_rows(rows, piece.found)
     if codes is None:
         return None
-    weighed = weight_rows(node, np.broadcast_to(steps.reshape(shape), data.shape))[:, :, piece.span]
+    nearest = np.clip(np.rint(rows), -WEIGHT_PEAK, WEIGHT_PEAK).astype(np.int8)
     moments = piece.judged if np.any(piece.judged) else piece.found
-    made, plain = (loss((rows - one) * weighed, moments) for one in (codes, nearest))
+    made, plain = (loss((rows - one) * steps, moments) for one in (codes, nearest))
     if not made < _CLEARLY * plain:
         return None
-    return np.asarray(codes - nearest).astype(np.int8)
+    return codes - nearest

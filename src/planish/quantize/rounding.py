@@ -27,6 +27,7 @@ from planish.graph.graph import Node
 from planish.quantize.scales import WEIGHT_PEAK, quantize_weights, weight_scales
 
 _BLOCK = 32  # weights whose errors are handed on one by one; to all others a block at a time
+_SWEPT = 1 << 21  # weights at once, at most, where one channel is not more
 _DAMPING = 0.01  # of the mean of H's diagonal, added to it
 _TRITS = 3 ** np.arange(5)  # five numbers of three values are a byte
 
@@ -138,7 +139,7 @@ def encode_weights(
 def weight_rows(node: Node, weights: np.ndarray) -> np.ndarray:
     """What lies in the shape of a contraction's weights, as [groups, channels, weights]."""
     if node.op == "MatMul":
-        return np.ascontiguousarray(weights.T)[None]
+        return np.asarray(weights.T[None])
     groups = int(node.attrs.get("group", 1))
     return weights.reshape(groups, weights.shape[0] // groups, -1)
 
@@ -163,8 +164,8 @@ def round_rows(rows: np.ndarray, moments: np.ndarray) -> np.ndarray | None:
         moments: The second moments of what they meet: [groups, weights, weights].
 
     Returns:
-        Whole numbers in the shape of the rows, within one of the nearest codes; None where the
-        moments are beyond arithmetic.
+        The codes, int8 in the shape of the rows, within one of the nearest; None where the moments
+        are beyond arithmetic.
     """
     diagonal = np.diagonal(moments, axis1=1, axis2=2).astype(np.float64)
     if not np.all(np.isfinite(moments)):
@@ -173,6 +174,17 @@ def round_rows(rows: np.ndarray, moments: np.ndarray) -> np.ndarray | None:
     lower = _factor(moments, order)
     if lower is None:
         return None
+    groups, channels, size = rows.shape
+    count = max(1, _SWEPT // max(1, groups * size))
+    codes = np.empty(rows.shape, np.int8)
+    for start in range(0, channels, count):
+        part = slice(start, start + count)
+        codes[:, part] = _sweep(rows[:, part], order, lower)
+    return codes
+
+
+def _sweep(rows: np.ndarray, order: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Round the weights of some channels one after the other, those of all channels together."""
     weights = np.take_along_axis(rows.astype(np.float64), order[:, None, :], axis=2)
     weights = np.ascontiguousarray(weights.transpose(0, 2, 1))  # [groups, weights, channels]
     nearest = np.clip(np.rint(weights), -WEIGHT_PEAK, WEIGHT_PEAK)
@@ -190,7 +202,7 @@ def round_rows(rows: np.ndarray, moments: np.ndarray) -> np.ndarray | None:
             wanted[:, : k - start] += lower[:, k, start:k, None] * errors[:, None, k]
     back = np.empty_like(codes)
     np.put_along_axis(back, order[:, :, None], codes, axis=1)
-    return np.ascontiguousarray(back.transpose(0, 2, 1))
+    return back.transpose(0, 2, 1)
 
 
 def _factor(moments: np.ndarray, order: np.ndarray) -> np.ndarray | None:
@@ -211,5 +223,10 @@ def _factor(moments: np.ndarray, order: np.ndarray) -> np.ndarray | None:
 
 def loss(errors: np.ndarray, moments: np.ndarray) -> float:
     """What errors of weights cost: e·H·eᵀ, summed over groups and channels."""
-    wide = errors.astype(np.float64)
-    return float(np.sum((wide @ moments.astype(np.float64)) * wide))
+    wide = moments.astype(np.float64)
+    count = max(1, _SWEPT // max(1, errors.shape[0] * errors.shape[2]))
+    total = 0.0
+    for start in range(0, errors.shape[1], count):
+        part = errors[:, start : start + count].astype(np.float64)
+        total += float(np.sum((part @ wide) * part))
+    return total
