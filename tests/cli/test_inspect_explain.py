@@ -55,6 +55,9 @@ def test_inspect_tells_all_problems_of_a_bad_file(tmp_path: Path) -> None:
     assert made.returncode == 1
     for word in ("relu_a", "nobody_a", "relu_b", "nobody_b"):
         assert word in made.stderr
+    made = planish("inspect", path, "--json")
+    assert made.returncode == 1
+    assert [word for word in json.loads(made.stdout)["problems"] if "nobody_a" in word]
 
 
 def test_explain_tells_the_fate_of_each_node(model: Path) -> None:

@@ -45,6 +45,20 @@ def test_all_problems_at_once() -> None:
         assert any(part in line for line in found), (part, found)
 
 
+def test_nodes_behind_a_problem_are_looked_at_too() -> None:
+    nodes = [
+        node("Relu", "x x", "a"),
+        node("Nonsense", "a", "b"),
+        node("Relu", "nowhere", "c"),
+        node("Concat", "c c", "d"),
+        node("Relu", "c", "e"),
+    ]
+    found = problems_of(model_of(nodes, {"x": [2, 3]}, ["b", "d", "e"]))
+    for part in ("'n_b' (Nonsense): opset", "'n_d' (Concat): attribute 'axis' is missing"):
+        assert any(part in line for line in found), (part, found)
+    assert not any("'n_e'" in line for line in found)
+
+
 def test_cycle() -> None:
     found = problems_of(
         model_of([node("Add", "x b", "a"), node("Relu", "a", "b")], {"x": [2]}, ["b"])

@@ -149,7 +149,9 @@ def _model(terminal: Terminal, path: Path) -> None:
     listing = list_operators(path)
     if listing.problems or listing.unsupported:
         unknown = [f"{who}: no implementation is known" for who in listing.unsupported]
-        raise ModelError("the model cannot be imported:", [*listing.problems, *unknown])
+        problems = [*listing.problems, *unknown]
+        terminal.finish({"model": str(path), "problems": problems})
+        raise ModelError("the model cannot be imported:", problems)
     graph = read_graph(path)
     before = Counter(row.op for row in listing.rows)
     host = [

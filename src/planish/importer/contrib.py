@@ -23,6 +23,11 @@ _OPSET = 17  # the form of the standard operators below
 Write = Callable[[NodeProto, Mapping[str, Any]], tuple[list[str], list[str]]]
 
 
+def is_contrib(node: NodeProto) -> bool:
+    """Whether a node is one of onnxruntime's operators that are known here."""
+    return node.domain == DOMAIN and node.op_type in _FUNCTIONS
+
+
 def contrib_function(domain: str, node: NodeProto) -> FunctionProto | None:
     """What an operator of onnxruntime's own domain computes; None for one that is not known here.
 

@@ -24,15 +24,10 @@ from planish.graph.infer import results_of, settle
 from planish.importer.adapt_table import ADAPTERS
 from planish.importer.adapters import Draft
 from planish.importer.attributes import constant_data, read_attribute
-from planish.importer.contrib import contrib_function
+from planish.importer.contrib import contrib_function, is_contrib
 from planish.importer.order import node_name, sorted_nodes
 from planish.importer.read import read_model, read_sparse, read_tensor
-from planish.importer.schemas import (
-    ONNX,
-    defining_function,
-    find_schema,
-    node_problems,
-)
+from planish.importer.schemas import ONNX, Schema, defining_function, find_schema, node_problems
 from planish.importer.type_protos import UNTYPED, dim_names, infer_onnx_types, type_of
 from planish.reference.evaluator import has_reference
 
@@ -168,8 +163,11 @@ class _Reader:
         made = {name for node in proto.node for name in node.output}
         before = {name for name in scope.known if name not in made or name in stored}
         before |= {info.name for info in proto.input}
-        for position, node in sorted_nodes(proto.node, before, self.problems):
+        placed = sorted_nodes(proto.node, before, self.problems)
+        for position, node in placed:
             self._node(node, position, scope)
+        for position in sorted(set(range(len(proto.node))) - {position for position, _ in placed}):
+            self._form_alone(proto.node[position], position, scope)
         outputs = self._outputs(proto, scope)
         name = proto.name or "graph"
         name = self._own(name, True) if inner else name
@@ -230,8 +228,9 @@ class _Reader:
         label = f"node {(scope.origin or local)!r} ({proto.op_type})"
         inputs: list[Value | None] = []
         for source in proto.input:
-            if source and source not in scope.known:
-                return  # its maker has a problem, which is listed already
+            if source and source not in scope.known:  # its maker has a problem, which is listed
+                self._form_alone(proto, position, scope)
+                return
             inputs.append(scope.known[source] if source else None)
         while inputs and inputs[-1] is None:
             inputs.pop()
@@ -242,20 +241,12 @@ class _Reader:
             return
         if self._contrib(proto, inputs, local, label, scope):
             return
-        version = scope.opsets.get(domain)
-        if version is None:
-            self.problems.append(f"{label}: the model imports no opset of domain {domain!r}")
-            version = 1
-        schema = find_schema(domain, proto.op_type, version)
-        if schema is None and domain == ONNX:
-            self.problems.append(f"{label}: opset {version} has no operator {proto.op_type}")
+        form = self._form(proto, label, scope)
+        if form is None:
             return
+        schema, version = form
         if schema is not None:
             resolved = _resolved(proto, scope.given)
-            wrong = node_problems(resolved, schema)
-            self.problems += [f"{label}: {what}" for what in wrong]
-            if wrong:
-                return
             body = defining_function(schema, version, resolved, inputs)
             if body is not None:
                 self._inline(body, resolved, inputs, local, scope)
@@ -288,6 +279,33 @@ class _Reader:
             scope.known[target] = made
             outputs.append(made)
         self._add(draft.op, draft.inputs, outputs, draft.attrs, local, scope, label)
+
+    def _form(
+        self, proto: NodeProto, label: str, scope: _Scope
+    ) -> tuple[Schema | None, int] | None:
+        """A node's schema, where it has one, and its opset; None where its form is wrong."""
+        domain = proto.domain or ONNX
+        version = scope.opsets.get(domain)
+        if version is None:
+            self.problems.append(f"{label}: the model imports no opset of domain {domain!r}")
+            version = 1
+        schema = find_schema(domain, proto.op_type, version)
+        if schema is None and domain == ONNX:
+            self.problems.append(f"{label}: opset {version} has no operator {proto.op_type}")
+            return None
+        wrong = [] if schema is None else node_problems(_resolved(proto, scope.given), schema)
+        self.problems += [f"{label}: {what}" for what in wrong]
+        return None if wrong else (schema, version)
+
+    def _form_alone(self, proto: NodeProto, position: int, scope: _Scope) -> None:
+        """Tell what is wrong with a node's form, where what it reads is not known."""
+        domain = proto.domain or ONNX
+        if (domain, proto.op_type, proto.overload) in self.functions or is_contrib(proto):
+            return
+        label = f"node {(scope.origin or node_name(proto, position))!r} ({proto.op_type})"
+        form = self._form(proto, label, scope)
+        if form is not None and form[0] is None and not has_reference(domain, proto.op_type):
+            self.unsupported.append(f"{label} of domain {domain!r}")
 
     def _contrib(
         self, proto: NodeProto, inputs: list[Value | None], local: str, label: str, scope: _Scope
