@@ -12,7 +12,8 @@ from test_simulation import DATA, model
 
 import planish
 from planish.base.errors import BuildError
-from planish.pipeline.precision import GUARDED, time_plans
+from planish.pipeline.accuracy import GUARDED
+from planish.pipeline.speed import time_plans
 from planish.quantize.record import is_calibration
 
 

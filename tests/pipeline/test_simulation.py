@@ -20,7 +20,16 @@ from planish.pipeline.data import inputs_of
 from planish.pipeline.labels import Labels
 from planish.pipeline.options import silent
 from planish.pipeline.samples import from_iterable
-from planish.pipeline.scoring import OutputNoise, TopOne, UserMetric, decibels, pick
+from planish.pipeline.scoring import (
+    Loss,
+    OutputNoise,
+    TopOne,
+    UserMetric,
+    decibels,
+    halves,
+    percent,
+    pick,
+)
 from planish.pipeline.sensitivity import alone, layer_noise, measure_sensitivity, worst_first
 from planish.pipeline.simulation import Simulation, in_floats
 from planish.quantize.insert import insert_pairs
@@ -137,10 +146,10 @@ def test_ranking_finds_the_harmful_layer(network: Network, simulation: Simulatio
     ratios = alone(simulation, noise, silent)
     assert set(ratios) == set(simulation.layers)
     assert worst_first(ratios)[0] == min(ratios, key=ratios.__getitem__)
-    whole = noise.score(simulation.runner(frozenset()))
+    whole = noise.ratio(simulation.runner(frozenset()))
     assert whole < min(ratios.values()) + 1.0
-    assert noise.score(simulation.reference) == math.inf
-    assert noise.drop(20.0) == pytest.approx(1.0) and noise.drop(math.inf) == 0.0
+    assert noise.ratio(simulation.reference) == math.inf
+    assert percent(20.0) == pytest.approx(1.0) and percent(math.inf) == 0.0
 
 
 def test_inputs_and_weights(network: Network, simulation: Simulation) -> None:
@@ -175,15 +184,16 @@ def test_top_one_counts_only_real_samples(network: Network) -> None:
         return {"y": rows}
 
     scorer = TopOne(data, labels, right)
-    assert scorer.score(right) == 100.0
-    assert scorer.drop(scorer.score(lambda f: {"y": -right(f)["y"]})) == 100.0
+    assert scorer.loss(right) == Loss(0.0, 0.0) and scorer.count == 5
+    worst = scorer.loss(lambda f: {"y": -right(f)["y"]})
+    assert worst.drop == 100.0 and worst.error == pytest.approx(100.0 / 5**0.5)
     with pytest.raises(InputError, match="no row for each of 4"):
-        scorer.score(lambda feeds: {"y": np.zeros((1, 6))})
+        scorer.loss(lambda feeds: {"y": np.zeros((1, 6))})
 
 
 def test_a_metric_of_the_users() -> None:
     scorer = UserMetric(lambda run: float(run({})["y"][0]), lambda feeds: {"y": np.array([0.9])})
-    assert scorer.drop(scorer.score(lambda feeds: {"y": np.array([0.4])})) == pytest.approx(0.5)
+    assert scorer.loss(lambda feeds: {"y": np.array([0.4])}).drop == pytest.approx(0.5)
 
 
 def test_the_same_samples_in_any_order(network: Network) -> None:
@@ -194,3 +204,18 @@ def test_the_same_samples_in_any_order(network: Network) -> None:
     assert len(one) == 5
     for a, b in zip(one, other, strict=True):
         assert np.array_equal(a.arrays["x"], b.arrays["x"])
+
+
+def test_halves_share_nothing_and_do_not_depend_on_the_order(network: Network) -> None:
+    inputs = inputs_of(network.graph)
+    data = from_iterable(list(DATA), inputs, None)
+    one, other = halves(data)
+    assert len(one) == len(other) == 6 and not one & other
+    assert halves(from_iterable(list(DATA[::-1]), inputs, None)) == (one, other)
+    labels = Labels({str(n): 0 for n in range(12)})
+    scorers = [TopOne(data, labels, zeros_everywhere, only=half) for half in (one, other)]
+    assert [scorer.count for scorer in scorers] == [6, 6]
+
+
+def zeros_everywhere(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"y": np.zeros((len(feeds["x"]), 5), np.float32)}

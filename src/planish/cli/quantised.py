@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from planish.cli.terminal import Terminal
-    from planish.pipeline.candidates import LabelsOrMetric
+    from planish.pipeline.goal import LabelsOrMetric
 
 Calibrate = Annotated[
     str,
@@ -162,21 +162,34 @@ def tell_choice(terminal: Terminal, provenance: dict[str, Any]) -> None:
         terminal.say(f"in fp32, since {choice['why']}: {names}")
 
 
+_SCORED_ON = {
+    "choosing": "simulation",
+    "checking": "simulation, other samples",
+    "plan": "the plan",
+}
+
+
 def tell_guard(terminal: Terminal, guard: dict[str, Any] | None) -> None:
     """The path of the accuracy guard."""
     if guard is None:
         return
     terminal.table(
         f"Accuracy guard: at most {guard['bound']:g} {guard['unit']}",
-        ("layers in fp32", "drop", "inside", "us", "scored on"),
+        ("layers in fp32", "drop", "inside", "us", "time", "scored on"),
         [
             (_layers_text(step["layers"]), step["drop"], "yes" if step["inside"] else "no",
-             step["micros"] or None, step["on"])
+             step["micros"] or None, step["time"] or None, _SCORED_ON[step["on"]])
             for step in guard["path"]
         ],
         ("drop", "us"),
     )  # fmt: skip
-    terminal.say(f"the plan that is kept is worse by {guard['drop']:.3g} {guard['unit']}")
+    chosen, stated = guard["samples"]
+    error = "" if guard["error"] is None else f" (standard error {guard['error']:.2g})"
+    terminal.say(f"the plan that is kept is worse by {guard['drop']:.3g} {guard['unit']}{error}")
+    if guard["apart"]:
+        terminal.say(f"layers were chosen on {chosen} samples, that is measured on {stated} others")
+    elif stated:
+        terminal.say(f"layers were chosen on the same {stated} samples that this is measured on")
 
 
 def _layers_text(names: list[str]) -> str:

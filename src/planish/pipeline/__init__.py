@@ -23,17 +23,20 @@ from planish.passes.fuse_layers import fuse_layers, native_reason
 from planish.passes.merge_siblings import merge_siblings
 from planish.passes.rewrite import Pass, PassRun
 from planish.passes.table import INTEGER_PASSES, PASSES
-from planish.pipeline.candidates import Candidates, LabelsOrMetric, make_goal
 from planish.pipeline.checks import PassChecks
 from planish.pipeline.conversions import note_conversions
 from planish.pipeline.data import Data
 from planish.pipeline.dumps import Dumps, from_knobs
+from planish.pipeline.goal import LabelsOrMetric, make_goal
 from planish.pipeline.options import Progress, make_options, silent
 from planish.pipeline.plain import PLAIN_PASSES, single_layers
+from planish.pipeline.plan_times import PlanTimes
+from planish.pipeline.plans import Plans
 from planish.pipeline.precision import choose_precisions
 from planish.pipeline.preprocess import Preprocess
 from planish.pipeline.provenance import with_provenance
 from planish.pipeline.quantiser import Quantiser, make_quantiser
+from planish.pipeline.speed import time_plans
 from planish.pipeline.trial import tuned_plan
 from planish.plan import Plan, Profile
 from planish.quantize.compress import compress_weights
@@ -41,6 +44,7 @@ from planish.quantize.halve import halve_weights
 from planish.quantize.record import Calibration
 from planish.quantize.settings import Settings, make_settings
 from planish.targets.cpu import CpuTarget, host_target
+from planish.tune.cache import default_cache_path
 
 
 @dataclass
@@ -158,8 +162,10 @@ def build(
     if quantiser is None or not optimised:
         return make(quantiser)
     cache = None if calibration_cache is None else Path(calibration_cache)
-    plans = Candidates(make, simplify, quantiser, level, progress, cache)
-    return choose_precisions(plans, goal.bound, goal.scorer, quantiser.samples, progress).plan
+    times = Path(timing_cache) if timing_cache else default_cache_path()
+    measure = PlanTimes(times, target, time_plans)
+    plans = Plans(make, simplify, quantiser, level, progress, cache)
+    return choose_precisions(plans, goal, quantiser.samples, progress, measure).plan
 
 
 def read_graph(

@@ -12,9 +12,10 @@ from planish.base.errors import BuildError
 from planish.graph.graph import Graph
 from planish.lower.profiles import fix_dims, make_profiles
 from planish.pipeline import build, opt_dims, optimise, read_graph
-from planish.pipeline.candidates import LabelsOrMetric, make_scorer, simulate_network
 from planish.pipeline.data import Data, inputs_of, open_data
+from planish.pipeline.goal import LabelsOrMetric, make_scorer
 from planish.pipeline.options import Progress, make_options, silent
+from planish.pipeline.plans import simulate_network
 from planish.pipeline.preprocess import Preprocess
 from planish.pipeline.quantiser import Quantiser, make_quantiser
 from planish.pipeline.scoring import pick

@@ -5,10 +5,14 @@ a metric    what a function of the user's says: metric(run) -> float, more is be
             run(inputs) gives the outputs by name
 neither     noise in the outputs, in percent of their power: 1 % is a signal-to-noise ratio of
             20 dB, 0.1 % of 30 dB; the worst output counts
+
+Where there are enough samples, they are halved: layers are chosen by one half, and what is said of
+the plan that comes out is measured on the other.
 """
 
 from __future__ import annotations
 
+import copy
 import heapq
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,21 +30,37 @@ Metric = Callable[[Run], float]
 _MOST_KEPT = 1 << 29  # bytes of samples that stay in memory between two scorings
 
 
+@dataclass(frozen=True)
+class Loss:
+    """How much worse than the float network another one is.
+
+    Attributes:
+        drop: In the scorer's unit; below 0 where it is better.
+        error: Standard error of that, from the samples on which one of the two alone is right; None
+            where it is not known.
+    """
+
+    drop: float
+    error: float | None = None
+
+
 class Scorer(Protocol):
     """Measures how good a network is.
 
     Attributes:
-        unit: What `drop` is told in.
+        unit: What losses are told in.
+        count: Samples that it scores on; 0 where that is the user's own affair.
     """
 
     unit: str
 
-    def score(self, run: Run) -> float:
-        """How good the network is that `run` runs; more is better."""
+    @property
+    def count(self) -> int:
+        """Samples that it scores on; 0 where that is the user's own affair."""
         ...
 
-    def drop(self, score: float) -> float:
-        """How much worse than the float network that is."""
+    def loss(self, run: Run) -> Loss:
+        """How much worse the network is that `run` runs."""
         ...
 
 
@@ -52,24 +72,43 @@ class TopOne:
         samples: What to score on.
         labels: Their classes.
         reference: The float network.
+        only: Digests of the feeds that count; None: all do.
     """
 
     samples: Samples
     labels: Labels
     reference: Run
+    only: frozenset[bytes] | None = None
     unit: str = "points of top-1"
-    _best: float | None = None
+    _best: np.ndarray | None = None
     _kept: list[Feed] | None = None
 
-    def score(self, run: Run) -> float:
-        """Percent of the samples that are right."""
-        right = count = 0
+    @property
+    def count(self) -> int:
+        """Samples with labels."""
+        return len(self._expected())
+
+    def loss(self, run: Run) -> Loss:
+        """Points lost; paired, sample by sample."""
+        expected, found = self._expected(), self._right(run)
+        differ = np.count_nonzero(expected != found)
+        size = len(expected)
+        drop = 100.0 * (int(expected.sum()) - int(found.sum())) / size
+        return Loss(drop, 100.0 * math.sqrt(differ) / size)
+
+    def _expected(self) -> np.ndarray:
+        if self._best is None:
+            self._best = self._right(self.reference)
+        return self._best
+
+    def _right(self, run: Run) -> np.ndarray:
+        """Of each sample, whether its class is told."""
+        right = []
         for feed in self._feeds():
             rows = top_classes(run(feed.arrays), len(feed.keys))
             for key, found in zip(feed.keys, rows, strict=True):
-                right += found == self.labels.index(key)
-                count += 1
-        return 100.0 * right / count
+                right.append(found == self.labels.index(key))
+        return np.array(right, np.bool_)
 
     def _feeds(self) -> Iterator[Feed]:
         """The samples; kept from the first time on, where they are few."""
@@ -79,6 +118,8 @@ class TopOne:
         kept: list[Feed] | None = []
         size = 0
         for feed in self.samples.feeds():
+            if self.only is not None and feed_digest(feed) not in self.only:
+                continue
             size += sum(array.nbytes for array in feed.arrays.values())
             if size > _MOST_KEPT:
                 kept = None
@@ -86,12 +127,6 @@ class TopOne:
                 kept.append(feed)
             yield feed
         self._kept = kept
-
-    def drop(self, score: float) -> float:
-        """Points lost."""
-        if self._best is None:
-            self._best = self.score(self.reference)
-        return self._best - score
 
 
 @dataclass
@@ -101,17 +136,14 @@ class UserMetric:
     metric: Metric
     reference: Run
     unit: str = "of the metric"
+    count: int = 0
     _best: float | None = None
 
-    def score(self, run: Run) -> float:
-        """What the function says."""
-        return float(self.metric(run))
-
-    def drop(self, score: float) -> float:
-        """How much less than for the float network."""
+    def loss(self, run: Run) -> Loss:
+        """How much less it says than for the float network."""
         if self._best is None:
-            self._best = self.score(self.reference)
-        return self._best - score
+            self._best = float(self.metric(self.reference))
+        return Loss(self._best - float(self.metric(run)))
 
 
 class OutputNoise:
@@ -128,7 +160,22 @@ class OutputNoise:
         self.feeds = feeds
         self._expected = [_floats(reference(feed.arrays), len(feed.keys)) for feed in feeds]
 
-    def score(self, run: Run) -> float:
+    @property
+    def count(self) -> int:
+        """Samples that it is measured on."""
+        return sum(len(feed.keys) for feed in self.feeds)
+
+    def first(self, count: int) -> OutputNoise:
+        """The same on the first so many feeds."""
+        fewer = copy.copy(self)
+        fewer.feeds, fewer._expected = self.feeds[:count], self._expected[:count]
+        return fewer
+
+    def loss(self, run: Run) -> Loss:
+        """The noise in percent of the signal's power."""
+        return Loss(percent(self.ratio(run)))
+
+    def ratio(self, run: Run) -> float:
         """The ratio of the worst output; infinite where nothing differs."""
         noise: dict[str, float] = {}
         power: dict[str, float] = {}
@@ -139,9 +186,10 @@ class OutputNoise:
                 power[name] = power.get(name, 0.0) + float((wanted**2).sum())
         return min((decibels(power[n], noise[n]) for n in noise), default=math.inf)
 
-    def drop(self, score: float) -> float:
-        """The noise in percent of the signal's power."""
-        return math.inf if math.isnan(score) else 100.0 * 10.0 ** (-score / 10.0)
+
+def percent(ratio: float) -> float:
+    """Noise in percent of the signal's power, from a ratio in dB."""
+    return math.inf if math.isnan(ratio) else 100.0 * 10.0 ** (-ratio / 10.0)
 
 
 def decibels(power: float, noise: float) -> float:
@@ -179,6 +227,12 @@ def pick(samples: Samples, most: int) -> list[Feed]:
         push = heapq.heappush if len(kept) < most else heapq.heappushpop
         push(kept, (-rank, -number, feed))
     return [feed for _, _, feed in sorted(kept, key=lambda entry: -entry[0])]
+
+
+def halves(samples: Samples) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """Digests of the feeds of two halves of the data, the same ones whatever order they come in."""
+    digests = sorted({feed_digest(feed) for feed in samples.feeds()})
+    return frozenset(digests[::2]), frozenset(digests[1::2])
 
 
 def _floats(outputs: Mapping[str, np.ndarray], count: int) -> Arrays:

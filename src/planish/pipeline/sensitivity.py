@@ -90,7 +90,7 @@ def alone(simulation: Simulation, noise: OutputNoise, progress: Progress) -> dic
     everything = frozenset(simulation.layers)
     found = {}
     for number, name in enumerate(simulation.layers):
-        found[name] = noise.score(simulation.runner(everything - {name}))
+        found[name] = noise.ratio(simulation.runner(everything - {name}))
         progress(RANKING, number + 1, len(simulation.layers))
     return found
 
@@ -124,7 +124,7 @@ def measure_sensitivity(
     for number, name in enumerate(worst_first(ratios)):
         drop = None
         if scorer is not None:
-            drop = scorer.drop(scorer.score(simulation.runner(everything - {name})))
+            drop = scorer.loss(simulation.runner(everything - {name})).drop
             progress("scoring layers", number + 1, len(simulation.layers))
         rows.append(
             LayerSensitivity(
@@ -135,8 +135,8 @@ def measure_sensitivity(
     narrow = simulation.runner(frozenset())
     return Sensitivity(
         tuple(rows),
-        noise.score(narrow),
-        None if scorer is None else scorer.drop(scorer.score(narrow)),
+        noise.ratio(narrow),
+        None if scorer is None else scorer.loss(narrow).drop,
         noise.unit if scorer is None else scorer.unit,
         sum(len(feed.keys) for feed in feeds),
         simulation.others,

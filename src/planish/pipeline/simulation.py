@@ -10,14 +10,16 @@ set to another writes some weights and some switches.
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from planish.base.errors import VerifyError
+from planish.base.shapes import evaluate
 from planish.graph.copy import copy_graph
-from planish.graph.graph import Graph
+from planish.graph.graph import Graph, Node
 from planish.lower.assemble import Assembler
 from planish.lower.lowering import LoweredStep, lower_graph
 from planish.passes.fuse_layers import fuse_layers, native_reason
@@ -25,6 +27,7 @@ from planish.pipeline.options import Progress, make_options
 from planish.pipeline.samples import Arrays
 from planish.pipeline.trial import Trial
 from planish.plan import NativeStep, Plan, Profile, Ref
+from planish.quantize.insert import channel_axis
 from planish.quantize.placement import Placement, place
 from planish.quantize.rounding import Rounding
 from planish.quantize.scales import Scale
@@ -55,6 +58,7 @@ class Simulation:
         layers: Names of the contractions that 8 bits are for, in the graph's order.
         origins: Layer -> its ONNX nodes.
         ops: Layer -> its operator.
+        work: Layer -> its multiply-adds at the opt sizes.
         step_of: Layer -> scale of its input.
         others: Layers that stay in floats: (name, operator, why).
     """
@@ -75,6 +79,8 @@ class Simulation:
         self.layers = tuple(node.name for node in placement.contractions)
         self.origins = {node.name: node.origin for node in placement.contractions}
         self.ops = {node.name: node.op for node in placement.contractions}
+        opt = {n: m for p in reversed(profiles) for n, _, m, _ in p.dims}
+        self.work = {node.name: _multiply_adds(node, opt) for node in placement.contractions}
         owner = {value: group.name for group in placement.groups for value in group.values}
         self.step_of = {
             node.name: scales[owner[node.inputs[0]]]
@@ -186,6 +192,16 @@ def in_floats(settings: Settings, layers: frozenset[str]) -> Settings:
     """Settings with some layers, by name, in floats."""
     rules = tuple((glob.escape(name), "fp32") for name in sorted(layers))
     return replace(settings, layers=settings.layers + rules)
+
+
+def _multiply_adds(node: Node, opt: Mapping[str, int]) -> float:
+    """Of a contraction with constant weights; 0 where its shape is known at run time only."""
+    weights, shape = node.inputs[1], node.output.type.shape
+    if weights is None or weights.data is None or shape is None:
+        return 0.0
+    size = np.asarray(weights.data).shape
+    results = math.prod(evaluate(dim, opt) for dim in shape)
+    return float(results * math.prod(size) // size[channel_axis(node)])
 
 
 def _absorbs_all(kind: str, node: object) -> bool:

@@ -7,6 +7,8 @@ The file is JSON that people can read and edit, one entry a workload:
         "micros": {"cpu.conv_f32.direct mr=6 nr=4": 123.4, …}}}}
 
 Deleting an entry or a tactic has it timed again. Files of several machines or sessions merge.
+Whole plans that were timed against each other are entries, too: digests of plans in the place of
+tactics.
 """
 
 from __future__ import annotations
@@ -16,15 +18,24 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from platformdirs import user_cache_path
 
 from planish.base import knobs
 from planish.base.errors import CacheError
-from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
 
 FORMAT = 1
+
+
+class Timed(Protocol):
+    """What times are kept of, such as a workload. Its text is for people."""
+
+    @property
+    def digest(self) -> str:
+        """Names it."""
+        ...
 
 
 def default_cache_path() -> Path:
@@ -80,11 +91,11 @@ class TimingCache:
                     self.changed = True
             self._workloads.setdefault(key, str(entry.get("workload", "")))
 
-    def times(self, workload: Workload, target: CpuTarget) -> dict[str, float]:
+    def times(self, workload: Timed, target: CpuTarget) -> dict[str, float]:
         """Microseconds by tactic text."""
         return self._entries.get(_key(workload, target), {})
 
-    def record(self, workload: Workload, target: CpuTarget, tactic: str, micros: float) -> None:
+    def record(self, workload: Timed, target: CpuTarget, tactic: str, micros: float) -> None:
         """Note a time."""
         key = _key(workload, target)
         self._entries.setdefault(key, {})[tactic] = round(micros, 3)
@@ -131,5 +142,5 @@ def merge_caches(paths: Iterable[Path], into: Path) -> TimingCache:
     return cache
 
 
-def _key(workload: Workload, target: CpuTarget) -> str:
+def _key(workload: Timed, target: CpuTarget) -> str:
     return f"{workload.digest} {target}"

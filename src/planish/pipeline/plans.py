@@ -1,23 +1,17 @@
-"""The plans that a build in 8 bits chooses from, each made once."""
+"""The plans that a build in 8 bits chooses from, each made once, and a simulation of them all.
+
+Whoever chooses asks for a plan by the layers that are in floats there; nothing here chooses.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from planish.base.errors import BuildError
 from planish.graph.copy import copy_graph
 from planish.graph.graph import Graph
-from planish.pipeline.data import load_function
-from planish.pipeline.labels import Labels, open_labels
 from planish.pipeline.options import Progress
-from planish.pipeline.precision import MakeScorer
 from planish.pipeline.quantiser import Quantiser
-from planish.pipeline.samples import Samples
-from planish.pipeline.scoring import Metric, TopOne, UserMetric
 from planish.pipeline.simulation import Simulation, in_floats
 from planish.plan import Plan
 from planish.quantize.apply import scales_of
@@ -26,11 +20,13 @@ from planish.quantize.record import read_calibration
 Make = Callable[[Quantiser | None], Plan]  # a whole build; None for floats
 Simplify = Callable[[Callable[[Graph], None]], None]  # hands over the simplified float graph
 
-LabelsOrMetric = str | os.PathLike[str] | Mapping[str, int] | Sequence[int] | Labels | Metric | None
 
-
-class Candidates:
+class Plans:
     """Builds plans in 8 bits but for some layers; the first calibrates.
+
+    Attributes:
+        layers: Layers that 8 bits are for -> their ONNX nodes.
+        level: Of the build; at 0 nothing is timed.
 
     Args:
         make: A whole build.
@@ -105,60 +101,3 @@ def simulate_network(simplify: Simplify, quantiser: Quantiser, progress: Progres
 
     simplify(capture)
     return found[0]
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What accuracy is to be kept, and how it is measured.
-
-    Attributes:
-        bound: How much worse the network may become; None: no matter.
-        scorer: Labels or a metric; None: the noise of the outputs.
-    """
-
-    bound: float | None = None
-    scorer: MakeScorer | None = None
-
-
-def make_goal(
-    max_accuracy_drop: float | None, labels: LabelsOrMetric, samples: Samples | None
-) -> Goal:
-    """Check what a user wants of the accuracy.
-
-    Raises:
-        BuildError: A bound without data, or labels without a bound.
-        InputError: The labels cannot be read.
-    """
-    if max_accuracy_drop is None:
-        if labels is not None:
-            raise BuildError(
-                "labels are given, but no max_accuracy_drop that they could be held against",
-                hint="say how many points may be lost, such as max_accuracy_drop=0.5",
-            )
-        return Goal()
-    if not max_accuracy_drop >= 0.0:
-        raise BuildError(f"max_accuracy_drop {max_accuracy_drop!r}: expected 0 or more")
-    if samples is None:
-        raise BuildError(
-            "max_accuracy_drop needs data to measure it on",
-            hint="give calibration=DATA; calibration_cache=FILE keeps what was found in it",
-        )
-    return Goal(float(max_accuracy_drop), make_scorer(labels, samples))
-
-
-def make_scorer(labels: LabelsOrMetric, samples: Samples) -> MakeScorer | None:
-    """How networks are scored; None where there is nothing but their outputs' noise.
-
-    Args:
-        labels: As `open_labels` reads them, a metric function, or "module:function" of one.
-        samples: What the labels belong to.
-    """
-    if labels is None:
-        return None
-    if isinstance(labels, str) and ":" in labels and not Path(labels).exists():
-        labels = load_function(labels)
-    if callable(labels):
-        metric: Any = labels
-        return lambda reference: UserMetric(metric, reference)
-    known = open_labels(labels)
-    return lambda reference: TopOne(samples, known, reference)

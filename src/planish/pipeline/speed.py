@@ -1,4 +1,4 @@
-"""Mixed precision by measurement: 8 bits only where the plan gets faster, conversions included.
+"""8 bits only where they pay: whole plans are timed, conversions included.
 
     plan in floats ─┐
     plan in 8 bits ─┴─ per layer: time in either, conversions charged to the layer they belong to
@@ -11,14 +11,22 @@ Whole plans are timed in turns, so that what else the machine does hits each ali
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from planish.pipeline.conversions import is_conversion
+from planish.pipeline.trial import opt_feeds
 from planish.plan import Plan
+from planish.runtime import Engine
 
-_ROUNDS = 2  # of reverting
+_REVERTS = 2  # rounds of putting layers back to floats
 _CLEARLY = 0.98  # a plan must be faster by this much to count as faster
+_ROUNDS = 7  # of timing whole plans in turns
+_ROUND_S = 0.15  # seconds of one plan in one of them
 
 Build = Callable[[frozenset[str]], Plan]  # layers in floats -> plan
 Measure = Callable[[Sequence[Plan]], list[float]]  # microseconds of each
@@ -42,11 +50,12 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Mixed:
+class Fastest:
     """What is kept.
 
     Attributes:
         plan: The fastest.
+        micros: Time of a run of it.
         layers: Those that went back to floats; all of them where the float plan is kept.
         floats: Whether the float plan is kept.
         tried: Every plan that was timed.
@@ -54,6 +63,7 @@ class Mixed:
     """
 
     plan: Plan
+    micros: float
     layers: tuple[str, ...]
     floats: bool
     tried: tuple[Tried, ...]
@@ -65,8 +75,7 @@ def choose_by_time(
     floats: Plan,
     layers: Mapping[str, Sequence[str]],
     measure: Measure,
-    fixed: frozenset[str] = frozenset(),
-) -> Mixed:
+) -> Fastest:
     """Find the fastest mix.
 
     Args:
@@ -74,36 +83,33 @@ def choose_by_time(
         floats: The plan with all layers in floats.
         layers: Layer -> its ONNX nodes.
         measure: Times plans.
-        fixed: Layers that are to stay in floats for another reason.
     """
-    kept, reverted = build(fixed), fixed
+    reverted: frozenset[str] = frozenset()
+    kept = build(reverted)
     wide, narrow = measure([floats, kept])
     tried = [
         Tried("fp32", (), wide, conversions(floats)),
-        Tried("int8", tuple(sorted(fixed)), narrow, conversions(kept)),
+        Tried("int8", (), narrow, conversions(kept)),
     ]
-    best = narrow
-    base = layer_times(floats, layers)
-    first = layer_times(kept, layers)
-    times = {name: (base[name], first[name]) for name in layers if name not in fixed}
-    for _ in range(_ROUNDS):
+    base, first = layer_times(floats, layers), layer_times(kept, layers)
+    times = {name: (base[name], first[name]) for name in layers}
+    for _ in range(_REVERTS):
         mine = layer_times(kept, layers)
         losers = {name for name in mine if mine[name] > base[name] and name not in reverted}
         if not losers:
             break
         plan = build(reverted | losers)
         now, best = measure([plan, kept])
-        names = tuple(sorted((reverted | losers) - fixed))
+        names = tuple(sorted(reverted | losers))
         tried.append(Tried(_what(len(names)), names, now, conversions(plan)))
         if now >= best:
             break
-        kept, reverted, best = plan, reverted | losers, now
-    if kept is not floats:
-        wide, best = measure([floats, kept])
+        kept, reverted = plan, reverted | losers
+    wide, best = measure([floats, kept])
     if best > wide * _CLEARLY:
-        return Mixed(floats, tuple(layers), True, tuple(tried), times)
-    names = tuple(name for name in layers if name in reverted - fixed)
-    return Mixed(kept, names, False, tuple(tried), times)
+        return Fastest(floats, wide, tuple(layers), True, tuple(tried), times)
+    names = tuple(name for name in layers if name in reverted)
+    return Fastest(kept, best, names, False, tuple(tried), times)
 
 
 def _what(count: int) -> str:
@@ -125,7 +131,35 @@ def conversions(plan: Plan) -> tuple[int, float]:
     return len(found), sum(step.micros for step in found)
 
 
-def told(tried: Iterable[Tried]) -> list[dict[str, object]]:
+def time_plans(plans: Sequence[Plan]) -> list[float]:
+    """Microseconds of a run of each plan, timed in turns on the same inputs; medians of minima."""
+    engines = [Engine(plan) for plan in plans]
+    try:
+        feeds = opt_feeds(plans[0])
+        outputs = [engine.run(feeds) for engine in engines]
+        rounds: list[list[float]] = []
+        for _ in range(_ROUNDS):
+            rounds.append([])
+            for engine, into in zip(engines, outputs, strict=True):
+                rounds[-1].append(_quickest(engine, feeds, into))
+        return [float(m) for m in np.median(np.array(rounds), axis=0)]
+    finally:
+        for engine in engines:
+            engine.close()
+
+
+def _quickest(engine: Engine, feeds: dict[str, Any], into: dict[str, Any]) -> float:
+    best, end = float("inf"), time.perf_counter() + _ROUND_S
+    count = 0
+    while count < 3 or (time.perf_counter() < end and count < 200):
+        began = time.perf_counter()
+        engine.run(feeds, into)
+        best = min(best, time.perf_counter() - began)
+        count += 1
+    return best * 1e6
+
+
+def record_of(tried: Iterable[Tried]) -> list[dict[str, object]]:
     """As data, for the plan's record."""
     return [
         {
