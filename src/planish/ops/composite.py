@@ -85,7 +85,7 @@ def _factor(
     if not turned and scale == 1.0:
         return str(number), True
     data = data.T if turned else data
-    return (data if scale == 1.0 else (data * data.dtype.type(scale))), True
+    return (data if scale == 1.0 else np.asarray(data * data.dtype.type(scale))), True
 
 
 # ---- BatchNormalization -------------------------------------------------------------------------

@@ -5,14 +5,16 @@
 
     x ─ Shape ─ Gather(1) ─ …    becomes    64 ─ …        where dim 1 of x is 64
 
-Not handled: results of more than 256 MiB that are larger than all they are made of (an Expand or
-ConstantOfShape stays what it is); random operators; sequences and optional values; the dequantising
-of weights, which a contraction in integers may want as they are (see fold_weights).
+Not handled: results that are larger than all they are made of, if they have more than 256 MiB, or
+more than 1 MiB where the constants have 1 GiB together (an Expand or ConstantOfShape stays what it
+is); random operators, a Dropout that trains and bodies with such among them; sequences and optional
+values; the dequantising of weights, which a contraction in integers may want as they are (see
+fold_weights).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,13 @@ from planish.base.errors import UnsupportedError
 from planish.base.shapes import product
 from planish.graph.graph import Graph, Node, Patch, Value, constant, read_values
 from planish.graph.reference import evaluate_node
+from planish.passes.match import is_random
 from planish.passes.rewrite import Pass
 
-RANDOM = frozenset(
-    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-     "Bernoulli")
-)  # fmt: skip
-_LARGE = 256 << 20  # bytes
+# In bytes:
+_SMALL = 1 << 20  # a result that may always grow
+_LARGE = 256 << 20  # one that may grow while there is room
+_ROOM = 1 << 30  # constants of a graph between which there is
 
 
 def find(graph: Graph) -> Iterator[Patch]:
@@ -67,11 +69,10 @@ def _keeps_weights(node: Node) -> bool:
 def computed(graph: Graph, node: Node) -> Patch | None:
     """A node that reads constants only, replaced by what it makes of them; None where it stays."""
     reads = read_values(node)
-    if node.op in RANDOM or not all(v.is_const for v in reads):
+    if not all(v.is_const for v in reads) or is_random(node):
         return None
-    made = [v for v in node.outputs if v is not None]
-    size = sum(_bytes(v) for v in made)
-    if size > _LARGE and size > sum(_bytes(v) for v in reads):
+    size = _bytes(node.outputs)
+    if size > _SMALL and size > _bytes(reads) and size > min(_LARGE, _ROOM - _taken(graph)):
         return None
     try:
         results = evaluate_node(node, {})
@@ -92,11 +93,21 @@ def _replaced(graph: Graph, node: Node, results: list[Any], note: str) -> Patch:
     return Patch(f"{node.name}: {note}", remove=(node,), replace=tuple(pairs))
 
 
-def _bytes(value: Value) -> int:
-    if value.data is not None:
-        return int(value.data.nbytes)
-    count = product(value.shape) if value.type.shape is not None else 0
-    return count * value.dtype.size if isinstance(count, int) else 0
+def _taken(graph: Graph) -> int:
+    """Bytes of all constants of a graph."""
+    return _bytes(value for value in graph.values() if value.is_const)
+
+
+def _bytes(values: Iterable[Value | None]) -> int:
+    """Bytes of some values, each counted once, as far as their sizes are known."""
+    total = 0
+    for value in dict.fromkeys(values):
+        if value is not None and value.data is not None:
+            total += int(value.data.nbytes)
+        elif value is not None and value.type.shape is not None:
+            count = product(value.shape)
+            total += count * value.dtype.size if isinstance(count, int) else 0
+    return total
 
 
 PASS = Pass("fold_constants", "constants folded", find)

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from planish.base.dtypes import DType
 from planish.base.errors import ModelError
 from planish.base.shapes import Dim
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value
@@ -28,7 +29,7 @@ from planish.passes.rewrite import Pass
 
 _CONVOLUTIONS = ("Conv", "ConvInteger")
 _WINDOWED = frozenset((*_CONVOLUTIONS, "MaxPool", "AveragePool", "LpPool"))
-_LOWEST = -3.4e38
+_LOWEST = {DType.F64: -1.79e308, DType.F32: -3.4e38, DType.BF16: -3.38e38, DType.F16: -65500.0}
 _NOT_NEGATIVE = frozenset(
     ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs", "Sqrt", "Softplus", "ReduceL2")
 )
@@ -130,7 +131,9 @@ def _max_ignores(node: Node, source: Value, value: float | None, pads: tuple[Dim
         return False
     if any(not pad < k for pad, k in zip(pads, (*kernel, *kernel), strict=True)):
         return False
-    return value <= _LOWEST or (value <= 0 and _not_negative(source, _DEPTH))
+    return value <= _LOWEST.get(source.dtype, -np.inf) or (
+        value <= 0 and _not_negative(source, _DEPTH)
+    )
 
 
 def _not_negative(value: Value | None, depth: int) -> bool:
@@ -142,8 +145,9 @@ def _not_negative(value: Value | None, depth: int) -> bool:
     if node.op in _NOT_NEGATIVE:
         return True
     if node.op == "Clip":
-        low = scalar(node.input(1))
-        return low is not None and low >= 0
+        low, high = scalar(node.input(1)), node.input(2)
+        top = np.inf if high is None else scalar(high)
+        return low is not None and top is not None and 0 <= low <= top
     read = node.inputs if node.op == "Concat" else node.inputs[:1]
     return node.op in _KEEPS_SIGN and all(_not_negative(v, depth - 1) for v in read)
 

@@ -9,7 +9,8 @@ shift adds to the bias what the weights make of it.
 
 Not handled: a contraction whose result somebody else reads, and a scale in front that somebody else
 reads; scales that vary over pixels; a shift in front of a padded convolution (the padding is not
-shifted); a matrix product has no bias here, so only scales fold into it.
+shifted); a matrix product has no bias here, so only scales fold into it; products with a vector;
+scales that make weights too large for a number, or leave nothing of them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def _has_constant_weights(node: Node) -> bool:
     if node.op not in _CONTRACTIONS or not known_rank(*node.inputs, *node.outputs):
         return False
     w, b = node.input(1), node.input(2)
-    return w is not None and w.is_const and w.dtype.is_float and (b is None or b.is_const)
+    if w is None or not w.is_const or not w.dtype.is_float or len(w.shape) < 2:
+        return False
+    return b is None or b.is_const
 
 
 def _parameters(node: Node) -> tuple[np.ndarray, np.ndarray | None]:
@@ -139,7 +142,7 @@ def _fold_before(graph: Graph, node: Node) -> Patch | None:
     if source is None or not known_rank(source) or source.type != x.type:
         return None
     axis, channels = (1, x.shape[1]) if node.op == "Conv" else (-1, x.shape[-1])
-    if not isinstance(channels, int) or (node.op == "MatMul" and _is_vector(node)):
+    if not isinstance(channels, int):
         return None
     factor = _constant_factor(before, source, axis, channels)
     if factor is None:
@@ -157,11 +160,6 @@ def _fold_before(graph: Graph, node: Node) -> Patch | None:
         return None
     note = f"{before.name} ({before.op}) folded into {node.name} behind it"
     return Patch(note, (node,), (made,), ((node.output, made.output),))
-
-
-def _is_vector(node: Node) -> bool:
-    w = node.inputs[1]
-    return w is None or len(w.shape) < 2
 
 
 def _pads_itself(node: Node) -> bool:
@@ -200,15 +198,18 @@ def _rebuilt(
     like: Value,
     sources: list[Node],
 ) -> Node | None:
-    """The contraction with other parameters, rounded once; None if they are not finite."""
+    """The contraction with other parameters, rounded once; None if they are no numbers then."""
     w, b = node.inputs[1], node.input(2)
     assert w is not None
-    with np.errstate(over="ignore"):
+    anything = np.any(weights)
+    with np.errstate(over="ignore", under="ignore"):
         weights = weights.astype(w.dtype.numpy)
         full = None if bias is None else np.broadcast_to(bias, (_channels(node),))
         full = None if full is None else full.astype(w.dtype.numpy)
     arrays = [a for a in (weights, full) if a is not None]
     if not all(np.all(np.isfinite(a.astype(np.float32))) for a in arrays):
+        return None
+    if anything and not np.any(weights.astype(np.float32)):
         return None
     inputs: list[Value | None] = [source, constant(graph.fresh(w.name), weights)]
     if full is not None:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
-from planish.graph.infer import args_of, is_pointwise
+from planish.graph.infer import args_of
 from planish.ops.slicing import Cut, cuts_of
-from planish.passes.match import first_input, ints, known_rank, make, origins
+from planish.passes.match import first_input, ints, is_unary, known_rank, make, origins
 from planish.passes.rewrite import Pass
 from planish.passes.simplify_concats import concat_axis, make_slice
 from planish.passes.view_map import chain_above, map_of
@@ -74,7 +74,7 @@ class _Folding:
         """Whether a node can be rebuilt for another order of its input's channels."""
         if _takes_any_order(node):
             return True
-        return (_is_depthwise(node) or _is_unary(node)) and self.is_free(node.output)
+        return (_is_depthwise(node) or is_unary(node)) and self.is_free(node.output)
 
     def is_free(self, value: Value) -> bool:
         """Whether all readers of a value can follow another order of its channels."""
@@ -203,15 +203,6 @@ def _is_depthwise(node: Node) -> bool:
     channels = first_input(node).shape[_CHANNELS]
     group = int(node.attrs.get("group", 1))
     return group == channels == weight.shape[0] and (bias is None or bias.is_const)
-
-
-def _is_unary(node: Node) -> bool:
-    """A pointwise node of one operand and numbers."""
-    others = [v for v in node.inputs[1:] if v is not None]
-    if len(node.outputs) != 1 or any(v.data is None or v.data.size != 1 for v in others):
-        return False
-    same = node.output.shape == first_input(node).shape
-    return same and "axis" not in node.attrs and node.op != "Identity" and is_pointwise(node)
 
 
 def _reordered(graph: Graph, node: Node, channels: list[Source]) -> Patch:

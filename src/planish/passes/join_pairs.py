@@ -9,9 +9,9 @@
     x ─ Neg ─ Neg, Not ─ Not                 becomes   x
 
 Sums of i32 wrap around alike, joined or not. Not handled: a first node that others read too; Clip
-with bounds that are computed; pads that cut; constants that widen each other; sums of other
-integers. Reshape and Transpose: see join_views. Concat: see
-simplify_concats.
+with bounds that are computed; pads that cut; constants that widen each other, or whose sum or
+product is too large or too small for a number; sums of other integers. Reshape and Transpose: see
+join_views. Concat: see simplify_concats.
 """
 
 from __future__ import annotations
@@ -199,8 +199,10 @@ def _numbers(graph: Graph, before: Node, node: Node) -> Patch | None:
         return None
     if a.size == 1 and b.size == 1:
         joined = joined.reshape(())
-    value = number(graph, f"{node.name}.const", joined, node.output)
-    if not np.all(np.isfinite(np.asarray(value.data, dtype=np.float64))):
+    with np.errstate(over="ignore"):
+        value = number(graph, f"{node.name}.const", joined, node.output)
+    rounded = np.asarray(value.data, dtype=np.float64)
+    if not np.all(np.isfinite(rounded)) or not np.array_equal(rounded == 0, joined == 0):
         return None
     made = make(graph, node.op, [inner[0], value], node.output, sources=[before, node])
     return _joined(graph, before, node, made)

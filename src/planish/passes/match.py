@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 
 from planish.graph.graph import Graph, Node, TensorType, Value, constant
+from planish.graph.infer import is_pointwise
+
+_RANDOM = frozenset(
+    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
+     "Bernoulli")
+)  # fmt: skip
 
 
 def maker(value: Value | None, *ops: str) -> Node | None:
@@ -64,6 +70,25 @@ def first_input(node: Node) -> Value:
 def known_rank(*values: Value | None) -> bool:
     """True when the shapes of all values that are there have a known rank."""
     return all(value is None or value.type.shape is not None for value in values)
+
+
+def is_random(node: Node) -> bool:
+    """Whether a node, or one of its bodies, gives something else each time."""
+    training = node.input(2) if node.op == "Dropout" else None
+    if node.op in _RANDOM or (training is not None and scalar(training) != 0):
+        return True
+    bodies = (attr for attr in node.attrs.values() if isinstance(attr, Graph))
+    return any(is_random(inner) for body in bodies for inner in body.nodes)
+
+
+def is_unary(node: Node) -> bool:
+    """Whether a node computes each element from that of its first operand and from numbers."""
+    others = [v for v in node.inputs[1:] if v is not None]
+    if len(node.outputs) != 1 or any(v.data is None or v.data.size != 1 for v in others):
+        return False
+    if "axis" in node.attrs or node.op == "Identity" or not is_pointwise(node):
+        return False
+    return node.output.shape == first_input(node).shape
 
 
 def between(node: Node, sources: Collection[Value]) -> list[Node]:

@@ -3,7 +3,8 @@
     x ─┬ Shape ─ a                     x ─ Shape ─┬ a
        └ Shape ─ b        becomes                 └ b
 
-Not handled: random operators; nodes with bodies; results that are graph outputs.
+Not handled: random operators, a Dropout that trains among them; nodes with bodies; results that are
+graph outputs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from planish.graph.graph import Graph, Node, Patch, Value
-from planish.passes.fold_constants import RANDOM
+from planish.passes.match import is_random
 from planish.passes.rewrite import Pass
 
 _SMALL = 1 << 16  # bytes; larger constants are the same only if they are the same object
@@ -42,7 +43,7 @@ def find(graph: Graph) -> Iterator[Patch]:
 
 
 def _key(node: Node) -> tuple[Any, ...] | None:
-    if node.op in RANDOM or node.op == "DequantizeLinear":
+    if node.op == "DequantizeLinear" or is_random(node):
         return None
     attrs = []
     for name, value in sorted(node.attrs.items()):

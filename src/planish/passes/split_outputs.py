@@ -18,9 +18,9 @@ from itertools import pairwise
 import numpy as np
 
 from planish.graph.graph import Graph, Node, Patch, TensorType, Value, constant
-from planish.graph.infer import args_of, is_pointwise
+from planish.graph.infer import args_of
 from planish.ops.slicing import Cut, cuts_of
-from planish.passes.match import first_input, known_rank, origins
+from planish.passes.match import first_input, is_unary, known_rank, origins
 from planish.passes.rewrite import Pass
 from planish.passes.simplify_concats import make_slice
 
@@ -35,7 +35,7 @@ def find(graph: Graph) -> Iterator[Patch]:
             continue
         chain = [node]
         user = graph.only_user(node.output)
-        while user is not None and _is_unary(user) and not graph.is_output(user.output):
+        while user is not None and is_unary(user) and not graph.is_output(user.output):
             chain.append(user)
             user = graph.only_user(user.output)
         patch = _split(graph, chain)
@@ -48,13 +48,6 @@ def _may_be_cut(node: Node) -> bool:
     if weight is None or not weight.is_const or not known_rank(*node.inputs, *node.outputs):
         return False
     return int(node.attrs.get("group", 1)) == 1 and (bias is None or bias.is_const)
-
-
-def _is_unary(node: Node) -> bool:
-    others = [v for v in node.inputs[1:] if v is not None]
-    if any(v.data is None or v.data.size != 1 for v in others) or len(node.outputs) != 1:
-        return False
-    return "axis" not in node.attrs and node.op != "Identity" and is_pointwise(node)
 
 
 def _split(graph: Graph, chain: list[Node]) -> Patch | None:
