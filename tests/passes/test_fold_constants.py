@@ -35,12 +35,12 @@ def test_a_result_of_gigabytes_is_not() -> None:
 
 def test_many_results_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold_constants, "_SMALL", 100)
-    monkeypatch.setattr(fold_constants, "_ROOM", 1500)
+    monkeypatch.setattr(fold_constants, "_ROOM", 12_000)
     text = """graph g
   input %x: f32[1]
   const %one: f32[1] = [2.0]
   const %two: f32[1] = [3.0]
-  const %size: i64[1] = [250]
+  const %size: i64[1] = [2000]
   %a = Expand(%one, %size)
   %b = Expand(%two, %size)
   %y = Concat(%a, %b, %x) axis=0

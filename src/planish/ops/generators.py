@@ -25,10 +25,7 @@ from planish.ops.checks import (
 from planish.ops.op import Args, Attrs, Op, Result, unknown
 from planish.ops.pointwise import single
 from planish.ops.scalar import Index, add, cast, eq, ge, le, load, mul, select, size, sub
-from planish.ops.sizes import known_floats, known_size, known_sizes, size_max
-
-_LISTED = 256  # a Range of at most so many elements carries its contents as sizes
-
+from planish.ops.sizes import LIMIT, known_floats, known_size, known_sizes, size_max
 
 # ---- Shape, Size --------------------------------------------------------------------------------
 
@@ -117,7 +114,7 @@ def _infer_constant_of_shape(args: Args, attrs: Attrs) -> list[Result]:
         raise ModelError(f"ConstantOfShape: a size is negative in {sizes}")
     dims: tuple[Dim, ...] | None = None
     total = product(sizes)
-    if len(sizes) <= 1 and isinstance(total, int) and total <= _LISTED and dtype.is_integer:
+    if len(sizes) <= 1 and isinstance(total, int) and total <= LIMIT and dtype.is_integer:
         dims = (int(value[0]),) * total
     return [Result(dtype, sizes, dims)]
 
@@ -148,7 +145,7 @@ def _infer_range(args: Args, attrs: Attrs) -> list[Result]:
         if isinstance(step, int):
             count = _count(start, limit, step)
             dims: tuple[Dim, ...] | None = None
-            if isinstance(count, int) and count <= _LISTED and dtype.is_integer:
+            if isinstance(count, int) and count <= LIMIT and dtype.is_integer:
                 dims = tuple(start + step * n for n in range(count))
             return [Result(dtype, (count,), dims)]
     plain = [known_floats(require(args, n)) for n in range(3)]

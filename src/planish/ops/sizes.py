@@ -22,7 +22,7 @@ from planish.base.shapes import (
 )
 from planish.ops.op import Arg, is_unknown
 
-_LIMIT = 1024  # elements of a constant that are still read as sizes
+LIMIT = 1024  # elements of a tensor that are still read as sizes
 
 Sizes = tuple[Dim, ...]
 Combine = Callable[..., Dim | None]
@@ -35,7 +35,7 @@ def known_sizes(arg: Arg | None) -> Sizes | None:
     if arg.dims is not None:
         return arg.dims
     data = arg.data
-    if data is None or data.ndim > 1 or data.size > _LIMIT or data.dtype.kind not in "biuf":
+    if data is None or data.ndim > 1 or data.size > LIMIT or data.dtype.kind not in "biuf":
         return None
     if data.dtype.kind == "f" and not (np.isfinite(data).all() and (data == np.trunc(data)).all()):
         return None
@@ -80,13 +80,13 @@ def combine(fn: Combine, operands: Sequence[Sizes | None], shape: Shape | None) 
     Args:
         fn: Gives None where a result is not known; then nothing is.
         operands: Contents of the inputs.
-        shape: The result's shape; only ranks 0 and 1 carry sizes.
+        shape: The result's shape; only ranks 0 and 1 with at most `LIMIT` elements carry sizes.
     """
     if shape is None or len(shape) > 1 or any(o is None for o in operands):
         return None
     known = [o for o in operands if o is not None]
     count = shape[0] if shape else 1
-    if not isinstance(count, int):
+    if not isinstance(count, int) or count > LIMIT:
         return None
     if any(len(o) not in (1, count) for o in known):
         return None

@@ -28,7 +28,7 @@ from planish.ops.scalar import (
     size,
     sub,
 )
-from planish.ops.sizes import at_least, known_ints, known_sizes, size_max, size_min
+from planish.ops.sizes import LIMIT, at_least, known_ints, known_sizes, size_max, size_min
 
 _FAR = 2**31 - 1  # exporters write "to the end" as a number at least this large
 
@@ -231,7 +231,7 @@ def _infer_concat(args: Args, attrs: Attrs) -> list[Result]:
     shape[axis] = _total(tuple(s[axis] for s in known)) if len(known) == len(shapes) else unknown(0)
     sizes = [known_sizes(arg) for arg in args]
     joined = tuple(size for part in sizes if part is not None for size in part)
-    complete = rank == 1 and all(part is not None for part in sizes)
+    complete = rank == 1 and len(joined) <= LIMIT and all(part is not None for part in sizes)
     return [Result(dtype, tuple(shape), joined if complete else None, tuple(facts))]
 
 

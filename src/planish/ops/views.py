@@ -22,7 +22,7 @@ from planish.ops.checks import (
 from planish.ops.op import Arg, Args, Attrs, Fact, Op, Result, unknown
 from planish.ops.pointwise import fetch
 from planish.ops.scalar import Index, linear, load, unravel
-from planish.ops.sizes import Sizes, known_ints, known_sizes
+from planish.ops.sizes import Sizes, combine, known_ints, known_sizes
 
 MOST_AXES = 64  # as NumPy
 
@@ -255,10 +255,8 @@ def _infer_expand(args: Args, attrs: Attrs) -> list[Result]:
     if x.shape is None or sizes is None:
         return [Result(x.dtype, None if x.shape is None else _widened(x.shape, target))]
     shape, facts = broadcast((x.shape, sizes))
-    dims = known_sizes(x)
-    if dims is not None and len(shape) == 1 and isinstance(shape[0], int):
-        dims = dims * shape[0] if len(dims) == 1 else dims
-    return [Result(x.dtype, shape, dims if len(shape) <= 1 else None, facts)]
+    dims = combine(lambda size: size, [known_sizes(x)], shape)
+    return [Result(x.dtype, shape, dims, facts)]
 
 
 def _widened(shape: Shape, target: Arg) -> Shape | None:
