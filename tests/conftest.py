@@ -1,5 +1,6 @@
-"""What all tests share: golden text.
+"""What all tests share: golden text, and random cases that are the same in every run.
 
+pytest --hypothesis-profile=default    draws other random cases
 pytest --update-golden       writes what the tests find in place of what they expect; look at the
                              difference before it is committed
 """
@@ -10,6 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
