@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 from contraction_shapes import CONVS, MATMULS, H, N, W
 from contractions import conv_workload, matmul_workload
+from trial import targets
 
 from planish.base.dtypes import DType
 from planish.base.expr import Expr, Load, Temp, Var, call, const
 from planish.base.shapes import evaluate
 from planish.kernels.workload import Operand, Workload
+from planish.targets.cpu import CpuTarget
 
 SUM = Temp(0, (), DType.I32)
 F32, I32, U8 = DType.F32, DType.I32, DType.U8
@@ -138,3 +140,18 @@ def byte_inputs(w: Workload, env: Mapping[str, int], *, extreme: bool = False) -
 def equal(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> bool:
     """Whether all bits agree."""
     return all(a.tobytes() == b.tobytes() for a, b in zip(got, want, strict=True))
+
+
+def all_targets() -> dict[str, CpuTarget]:
+    """Every ISA with each of its ways to multiply bytes, as far as this machine runs them."""
+    found = {}
+    for target in targets():
+        found[f"{target.isa}-{target.dot or 'plain'}"] = target
+        found[f"{target.isa}-plain"] = replace(target, dot="")
+        if target.dot == "bytes":
+            without = f"{target.features},-avx512vnni,-avxvnni"
+            pairs = replace(target, dot="pairs", features=without)
+            found[f"{target.isa}-pairs"] = pairs
+            narrow = replace(target, vector_bytes=32, registers=16)
+            found[f"{target.isa}-bytes-256"] = narrow
+    return found

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from byte_shapes import BYTE_CONVS, BYTE_MATMULS, byte_inputs, equal, of_bytes
+from byte_shapes import BYTE_CONVS, BYTE_MATMULS, all_targets, byte_inputs, equal, of_bytes
 from contraction_shapes import SIZES, TINY
 from contractions import conv_workload, matmul_workload, tile_config
 from trial import targets
@@ -18,21 +18,6 @@ from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget, assembly
 
 WORKLOADS = {**BYTE_CONVS, **{f"matmul_{name}": w for name, w in BYTE_MATMULS.items()}}
-
-
-def all_targets() -> dict[str, CpuTarget]:
-    """Every ISA with each of its ways to multiply bytes, as far as this machine runs them."""
-    found = {}
-    for target in targets():
-        found[f"{target.isa}-{target.dot or 'plain'}"] = target
-        found[f"{target.isa}-plain"] = dataclasses.replace(target, dot="")
-        if target.dot == "bytes":
-            without = f"{target.features},-avx512vnni,-avxvnni"
-            pairs = dataclasses.replace(target, dot="pairs", features=without)
-            found[f"{target.isa}-pairs"] = pairs
-            narrow = dataclasses.replace(target, vector_bytes=32, registers=16)
-            found[f"{target.isa}-bytes-256"] = narrow
-    return found
 
 
 TARGETS = all_targets()

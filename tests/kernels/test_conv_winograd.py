@@ -7,7 +7,7 @@ import pytest
 from trial import check, conv, image, targets
 
 from planish.base.shapes import symbol
-from planish.kernels.cpu.conv_winograd import KERNEL
+from planish.kernels.cpu.conv_winograd import FLOATS as KERNEL
 from planish.kernels.cpu.winograd_math import transform_filter, transforms
 
 N, H = symbol("N"), symbol("H")

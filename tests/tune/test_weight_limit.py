@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from planish.base.dtypes import DType
+from planish.kernels.cpu.conv_winograd import BYTES, FLOATS
 from planish.kernels.workload import Operand, Workload, dense_strides
 from planish.targets.cpu import host_target
 from planish.tune.candidates import candidates
-from planish.tune.weights import weight_bytes, within_weights
+from planish.tune.compile import Tactic
+from planish.tune.weights import price, weight_bytes, within_weights
 
 _FILTER = (64, 64, 3, 3)
 
@@ -25,11 +31,29 @@ def test_weights_as_stored() -> None:
 
 def test_a_limit_bounds_the_growth() -> None:
     target, workload = host_target("", 1), _conv()
-    found = {workload: candidates(workload, target, 0)}
+    every = candidates(workload, target, 0)
+    found = {workload: (*every.tactics, *every.skipped)}
     for percent in (100, 250, 450, 10_000):
         tactic = within_weights(found, {workload: 3}, target, percent)[workload]
         growth = (
             1.0 if tactic.kernel.growth is None else tactic.kernel.growth(workload, tactic.config)
         )
         assert growth * 100 <= percent
-    assert tactic == found[workload].tactics[0]
+    assert tactic == found[workload][0]
+
+
+def test_larger_weights_of_bytes_have_a_price(monkeypatch) -> None:
+    floats, target = _conv(), host_target("", 1)
+    image, weights = floats.inputs
+    bytes_ = Workload(
+        "conv",
+        (replace(image, dtype=DType.U8), replace(weights, dtype=DType.I8)),
+        (replace(image, dtype=DType.I32),),
+        tuple(sorted((*floats.attrs, ("sum_bits", 25)))),
+    )
+    config = (("m", 4), ("form", "fused"), ("tiles", 14), ("mr", 7), ("nv", 3))
+    winograd, direct = Tactic(BYTES, config), candidates(floats, target, 0).tactics[0]
+    monkeypatch.setenv("PLANISH_WEIGHT_PRICE", "100")
+    assert price(bytes_, winograd) == pytest.approx(64 * 64 * 9 * 7 * 100e-6)
+    assert price(bytes_, direct) >= 0
+    assert price(floats, Tactic(FLOATS, config)) == 0

@@ -148,6 +148,15 @@ WEIGHT_GROWTH = _integer(
     "decides",
 )
 
+WEIGHT_PRICE = _integer(
+    "PLANISH_WEIGHT_PRICE",
+    80,
+    0,
+    1_000_000,
+    "microseconds that a kernel must save for each MB that its form of 8-bit weights is larger; 0 "
+    "for speed alone",
+)
+
 KNOBS: tuple[Knob[int] | Knob[bool] | Knob[Path | None], ...] = (
     DEBUG,
     DUMP,
@@ -162,6 +171,7 @@ KNOBS: tuple[Knob[int] | Knob[bool] | Knob[Path | None], ...] = (
     SHAPE_CACHE,
     VERIFY_WEIGHTS,
     WEIGHT_GROWTH,
+    WEIGHT_PRICE,
 )
 
 

@@ -18,7 +18,8 @@ from planish.kernels.kernel import Kernel
 KERNELS: tuple[Kernel, ...] = (
     conv_depthwise.KERNEL,
     conv_depthwise_int8.KERNEL,
-    conv_winograd.KERNEL,
+    conv_winograd.FLOATS,
+    conv_winograd.BYTES,
     contraction_kernels.CONV_DIRECT,
     contraction_kernels.CONV_DOT,
     line_kernels.CONV_PLAIN,

@@ -13,6 +13,7 @@ from planish.base.expr import Expr, Size, print_expr, walk
 from planish.base.nest import Nest
 from planish.base.shapes import Dim, Shape, evaluate, product, symbols_of
 
+NARROW_SUMS = 25  # bits; see `Workload.sum_bits`
 Attr = int | float | str | tuple[int, ...] | tuple[str, ...]
 
 
@@ -45,8 +46,10 @@ class Workload:
     Ops and their own operands, before the extra ones that only the epilogue loads:
 
     - `conv`: x [N, C, *spatial], w [O, C/group, *kernel]; attrs: strides, dilations, pads
-      (begin…, end… as ONNX), group. Any number of spatial axes. Several outputs share the output
-      channels in order (their channel counts add up to O): the outputs of merged sibling layers.
+      (begin…, end… as ONNX), group; sum_bits, `NARROW_SUMS`, is there where the constant weights of
+      bytes keep all sums within ±2 to that power. Any number of spatial axes. Several outputs share
+      the output channels in order (their channel counts add up to O): the outputs of merged
+      sibling layers.
       When one batch or spatial axis more than needed can be merged with its neighbour, lowering has
       done so: a 1×1 convolution arrives with one spatial axis.
     - `conv_transpose`: x [N, C, *spatial], w [C, O/group, *kernel]; attrs as of `conv`. x[i] · w[k]
@@ -95,6 +98,11 @@ class Workload:
         if not isinstance(value, tuple):
             raise KeyError(f"attribute {name!r} is {value!r}, not a tuple")
         return tuple(int(v) for v in value)
+
+    @property
+    def sum_bits(self) -> int:
+        """Sums of products of integers lie within ±2 to this power; 31 where nothing is known."""
+        return int(str(dict(self.attrs).get("sum_bits", 31)))
 
     @property
     def params(self) -> tuple[str, ...]:

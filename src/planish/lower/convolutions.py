@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from planish.base.dtypes import DType
 from planish.base.errors import VerifyError
 from planish.base.expr import Expr, Load, Var, replace_loads
 from planish.base.shapes import Dim, Shape, is_static
 from planish.graph.graph import Node, Value
-from planish.kernels.workload import Attr, dense_strides
+from planish.kernels.workload import NARROW_SUMS, Attr, dense_strides
 from planish.lower.contractions import (
     Branch,
     Contraction,
@@ -45,7 +46,25 @@ def conv_layer(branches: list[Branch], place: Place) -> Contraction:
         operands.sources[0] = _strided(operands.sources[0], attrs["strides"], outputs[0])
         outputs, exprs, windows = by_pixel(operands, outputs, exprs, rank)
         attrs |= windows
+    elif sums_are_narrow(operands.sources[1].data, x.dtype):
+        attrs["sum_bits"] = NARROW_SUMS
     return finish("conv", operands, outputs, exprs, 2, tuple(sorted(attrs.items())))
+
+
+def sums_are_narrow(weights: np.ndarray | None, x: DType) -> bool:
+    """Whether constant weights keep every sum of their products with bytes within ±2²⁵.
+
+    Args:
+        weights: [O, C/group, *kernel]; None where they are not known.
+        x: Type of the data.
+    """
+    if weights is None or weights.dtype != np.int8 or x not in (DType.U8, DType.I8):
+        return False
+    taps = tuple(range(1, weights.ndim))
+    above = np.maximum(weights, 0).sum(axis=taps, dtype=np.int64)
+    below = -np.minimum(weights, 0).sum(axis=taps, dtype=np.int64)
+    largest = np.maximum(above, below) * 255 if x is DType.U8 else (above + below) * 128
+    return bool(largest.max(initial=0) <= 1 << NARROW_SUMS)
 
 
 def _strided(source: Source, strides: Sequence[int], target: Storage) -> Source:

@@ -119,7 +119,8 @@ class Trial:
         inputs = self.assembler.graph.inputs
         if self.options.level == 0 or any(v.type.shape is None for v in inputs):
             uses = Counter(s.workload for s in self.steps if s.workload is not None)
-            chosen = within_weights(self.found, uses, self.target, knobs.WEIGHT_GROWTH.value)
+            every = {w: (*one.tactics, *one.skipped) for w, one in self.found.items()}
+            chosen = within_weights(every, uses, self.target, knobs.WEIGHT_GROWTH.value)
             return {w: Race(w, [tactic], fixed=True) for w, tactic in chosen.items()}
         wanted = []
         for workload, found in self.found.items():

@@ -48,8 +48,11 @@ def i64(value: int) -> Val:
 
 
 def integer(value: int, ty: str = "i64") -> Val:
-    """An integer literal of a scalar type."""
-    return Val(ty, str(value), value)
+    """An integer literal of a scalar type, or of a vector type with the number in each lane."""
+    like = Val(ty, "")
+    if like.lanes == 1:
+        return Val(ty, str(value), value)
+    return Val(ty, _splat_text(like.element, str(value), like.lanes))
 
 
 def real(value: float, ty: str = "float") -> Val:

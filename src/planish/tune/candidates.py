@@ -9,6 +9,7 @@ from planish.kernels.catalogue import KERNELS
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
 from planish.tune.compile import Tactic
+from planish.tune.weights import price
 
 # Level -> tactics of a workload that are timed. Level 0 times nothing and takes the likeliest.
 TACTICS_AT_LEVEL = (1, 2, 4, 8, 16, 1 << 30)
@@ -51,6 +52,7 @@ def candidates(workload: Workload, target: CpuTarget, level: int) -> Candidates:
         for number, config in enumerate(kernel.configs(workload, target)):
             tactic = Tactic(kernel, config)
             cost = kernel.cost(workload, config, target) if kernel.cost else float("inf")
+            cost += price(workload, tactic) / 1e6
             ranked.append((cost, len(ranked), tactic))
             if number == 0:
                 heads.append(tactic)

@@ -17,6 +17,7 @@ from planish.tune.cache import TimingCache
 from planish.tune.candidates import Candidates
 from planish.tune.check import plainest
 from planish.tune.compile import Tactic
+from planish.tune.weights import price
 
 # Runs of each plan in a round, and how much slower than the best a candidate may be to stay.
 ROUNDS = ((4, 1.5), (8, 1.12), (16, 1.0))
@@ -38,6 +39,7 @@ class Race:
         tactics: Still in the race.
         times: Tactic text -> microseconds measured in each run.
         fixed: Chosen without a race: a pin, a single candidate, a cached time.
+        prices: Tactic text -> microseconds that it must gain for what its weights grow by.
         rejected: Tactic text -> error of those whose result was off.
     """
 
@@ -46,6 +48,7 @@ class Race:
     times: dict[str, list[float]] = field(default_factory=dict)
     fixed: bool = False
     rejected: dict[str, float] = field(default_factory=dict)
+    prices: dict[str, float] = field(default_factory=dict)
 
     def reject(self, tactic: Tactic, error: float) -> None:
         """Take a tactic out whose result is off."""
@@ -57,9 +60,13 @@ class Race:
         """The fastest that a tactic was seen, microseconds; infinity if it was never timed."""
         return min(self.times.get(tactic.text, ()), default=float("inf"))
 
+    def priced(self, tactic: Tactic) -> float:
+        """The fastest that a tactic was seen and the price of its weights, microseconds."""
+        return self.best(tactic) + self.prices.get(tactic.text, 0.0)
+
     def winner(self) -> Tactic:
-        """The fastest; earlier candidates win ties."""
-        return min(self.tactics, key=self.best)
+        """The fastest for its price; earlier candidates win ties."""
+        return min(self.tactics, key=self.priced)
 
 
 def race_all(
@@ -119,7 +126,8 @@ def _accept_winner(race: Race, accept: Accept, plain: Tactic) -> None:
 
 def _start(workload: Workload, found: Candidates, target: CpuTarget, cache: TimingCache) -> Race:
     """A race; decided at once where the cache has a time for every candidate."""
-    race = Race(workload, list(found.tactics))
+    prices = {tactic.text: price(workload, tactic) for tactic in found.tactics}
+    race = Race(workload, list(found.tactics), prices=prices)
     known = cache.times(workload, target)
     if all(tactic.text in known for tactic in race.tactics):
         race.times = {tactic.text: [known[tactic.text]] for tactic in race.tactics}
@@ -142,10 +150,10 @@ def _run_turn(races: dict[Workload, Race], turn: int, runs: int, measure: Measur
 
 
 def _drop_slow(race: Race, keep: float) -> None:
-    timed = sorted((t for t in race.tactics if t.text in race.times), key=race.best)
+    timed = sorted((t for t in race.tactics if t.text in race.times), key=race.priced)
     if timed:
-        limit = race.best(timed[0]) * keep
-        race.tactics = [t for t in timed if race.best(t) <= limit][:KEPT]
+        limit = race.priced(timed[0]) * keep
+        race.tactics = [t for t in timed if race.priced(t) <= limit][:KEPT]
 
 
 def verdict(race: Race, found: Candidates, chosen: Tactic) -> tuple[str, ...]:
@@ -154,8 +162,11 @@ def verdict(race: Race, found: Candidates, chosen: Tactic) -> tuple[str, ...]:
     lines: list[str] = []
     if race.times:
         runs = sum(len(times) for times in race.times.values())
+        fastest = all(best <= min(times) for times in race.times.values())
+        what = "fastest" if fastest else "best for its size"
         lines.append(
-            f"{chosen.text}: fastest of {len(race.times)} timed, {best:.1f} us ({runs} runs)"
+            f"{chosen.text}: {what} of {len(race.times)} timed, {best:.1f} us ({runs} runs)"
+            + _priced(race, chosen.text)
         )
     else:
         lines.append(f"{chosen.text}: the likeliest by estimate; nothing was timed")
@@ -163,8 +174,14 @@ def verdict(race: Race, found: Candidates, chosen: Tactic) -> tuple[str, ...]:
     for text, times in others:
         if text != chosen.text:
             ratio = min(times) / best if best > 0 else 0.0
-            lines.append(f"{text}: lost, {min(times):.1f} us ({ratio:.2f}x)")
+            lines.append(f"{text}: lost, {min(times):.1f} us ({ratio:.2f}x)" + _priced(race, text))
     lines += [f"{t}: rejected, its result is off by {e:.1e}" for t, e in race.rejected.items()]
     lines += [f"{tactic.text}: not timed at this level" for tactic in found.skipped]
     lines += [f"{name}: refused, {reason}" for name, reason in found.refused]
     return tuple(lines)
+
+
+def _priced(race: Race, text: str) -> str:
+    """What a tactic had to gain for the bytes that its weights grow by."""
+    price = race.prices.get(text, 0.0)
+    return f", its larger weights counted as {price:.1f} us" if price else ""

@@ -1,21 +1,33 @@
-"""Keeps a plan near the size of its model where nothing is timed: kernels that blow weights up.
+"""What kernels that blow weights up have to gain by it: Winograd's F(6×6) stores 64 numbers for 9.
 
-Winograd's F(6×6) stores 64 numbers for 9. Without timings to show that it pays, the blown-up
-weights are traded back, those first that cost the least time for the bytes they save.
+A plan in 8 bits is meant to be small, and on a busy machine its weights come from memory. So every
+byte that such weights grow by has its price in time, timed or estimated; by default about what it
+takes to read it. Plans in floats have no such price: their timings decide, and where nothing is
+timed the plan stays near the size of its model, those blown-up weights being traded back first that
+cost the least time for the bytes they save.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from planish.base import knobs
+from planish.base.dtypes import DType
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
-from planish.tune.candidates import Candidates
 from planish.tune.compile import Tactic
 
 
+def price(workload: Workload, tactic: Tactic) -> float:
+    """Microseconds that a tactic must gain on one that stores weights as they are."""
+    if len(workload.inputs) < 2 or workload.inputs[1].dtype is not DType.I8:
+        return 0.0
+    grown = weight_bytes(workload) * (_growth(workload, tactic) - 1)
+    return grown * knobs.WEIGHT_PRICE.value / 1e6
+
+
 def within_weights(
-    found: Mapping[Workload, Candidates],
+    found: Mapping[Workload, Sequence[Tactic]],
     uses: Mapping[Workload, int],
     target: CpuTarget,
     percent: int,
@@ -23,12 +35,12 @@ def within_weights(
     """The likeliest tactics whose weights stay within a share of the model's.
 
     Args:
-        found: Tactics of each workload, those that the level leaves out among them.
+        found: Tactics of each workload, likeliest first, those that the level leaves out too.
         uses: How many layers each workload stands for, each with weights of its own.
         target: The CPU.
         percent: Limit of all weights, in percent of what they are in the model.
     """
-    chosen = {workload: one.tactics[0] for workload, one in found.items()}
+    chosen = {workload: tactics[0] for workload, tactics in found.items()}
     stored = {w: weight_bytes(w) * uses.get(w, 1) for w in found}
     spare = sum(stored.values()) * (percent - 100) / 100
     spare -= sum(stored[w] * (_growth(w, t) - 1) for w, t in chosen.items())
@@ -36,8 +48,8 @@ def within_weights(
         return chosen
     costs = {
         workload: [(t, _growth(workload, t), _cost(workload, t, target) * uses.get(workload, 1))
-                   for t in (*one.tactics, *one.skipped)]
-        for workload, one in found.items()
+                   for t in tactics]
+        for workload, tactics in found.items()
         if _growth(workload, chosen[workload]) > 1
     }  # fmt: skip
     at = {workload: rows[0] for workload, rows in costs.items()}

@@ -33,10 +33,7 @@ def literal(value: int | float | bool, dtype: DType, lanes: int = 1) -> Val:
     ty = register_type(dtype, lanes)
     if dtype.is_float:
         return real(float(value), ty)
-    scalar = register_type(dtype)
-    if lanes == 1:
-        return Val("i1", str(int(value)), int(value)) if scalar == "i1" else integer(int(value), ty)
-    return Val(ty, "<" + ", ".join([f"{scalar} {int(value)}"] * lanes) + ">")
+    return integer(int(value), ty)
 
 
 _SHUFFLE_BYTES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}

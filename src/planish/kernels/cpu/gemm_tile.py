@@ -24,6 +24,7 @@ class GemmTile:
         mask: Lanes of the last vector that exist; None for all.
         fused: A multiply-add rounds once.
         read: Reads one element of a at an address, in type `element`; None for a plain load.
+        product: What is added to an accumulator for an element of a and of b; None for a·b.
     """
 
     rows: tuple[Int, ...]
@@ -33,6 +34,7 @@ class GemmTile:
     mask: Val | None = None
     fused: bool = True
     read: Callable[[Val], Val] | None = None
+    product: Callable[[Function, Val, Val], Val] | None = None
 
     @property
     def ty(self) -> str:
@@ -116,8 +118,14 @@ def _step(f: Function, tile: GemmTile, sums: list[Val], a: Val, b: Val) -> list[
         place = f.offset(a, offset)
         scalar = f.splat(tile.read(place) if tile.read else f.load(tile.element, place), tile.lanes)
         for v in range(tile.vectors):
-            done.append(multiply_add(f, scalar, columns[v], sums[r * tile.vectors + v], tile.fused))
+            done.append(_add_product(f, tile, scalar, columns[v], sums[r * tile.vectors + v]))
     return done
+
+
+def _add_product(f: Function, tile: GemmTile, a: Val, b: Val, total: Val) -> Val:
+    if tile.product is None:
+        return multiply_add(f, a, b, total, tile.fused)
+    return f.add(total, tile.product(f, a, b))
 
 
 def multiply_add(f: Function, a: Val, b: Val, c: Val, fused: bool) -> Val:

@@ -41,10 +41,7 @@ class MathBlocks:
     def ints(self, value: int, like: Val) -> Val:
         """An integer literal with the lanes and the lane width of a float value."""
         scalar = f"i{64 if like.element == 'double' else 32}"
-        text = str(value)
-        if like.lanes > 1:
-            text = "<" + ", ".join([f"{scalar} {value}"] * like.lanes) + ">"
-        return Val(vector(scalar, like.lanes), text, value if like.lanes == 1 else None)
+        return integer(value, vector(scalar, like.lanes))
 
     def bits_type(self, like: Val) -> str:
         """The integer type with the lanes and the lane width of a float value."""

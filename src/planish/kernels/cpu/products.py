@@ -19,12 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.base.dtypes import DType
+from planish.kernels.cpu.dots import add_quads, sum_pairs
 from planish.kernels.cpu.math_blocks import MathBlocks
 from planish.kernels.cpu.narrow import widen
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Function, Val, vector
-
-_PAIRS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}  # by lanes
+from planish.targets.ir import Function, Val, integer, vector
 
 
 @dataclass(frozen=True)
@@ -120,14 +119,10 @@ class Product:
         if self.name == "f32":
             return f.fma(f.splat(x, n), weights, total, fused=self.target.fma)
         if self.name == "bytes":
-            bytes_ = vector("i8", 4 * n)
-            args = [f.cast("bitcast", v, bytes_) for v in (f.splat(x, n), weights)]
-            return f.call(f"llvm.x86.avx512.vpdpbusd.{32 * n}", total.ty, [total, *args])
+            return add_quads(f, total, f.splat(x, n), weights)
         if self.name == "pairs":
-            twos = [f.cast("bitcast", part, vector("i16", 2 * n)) for part in parts]
             even, odd = (
-                f.call(f"llvm.x86.{_PAIRS[n]}", total.ty, [self._wide(f, x, n, number), two])
-                for number, two in enumerate(twos)
+                sum_pairs(f, self._wide(f, x, n, number), part) for number, part in enumerate(parts)
             )
             return f.binary("add", total, f.binary("add", even, odd))
         wide = f.cast("sext", weights, total.ty)
@@ -136,10 +131,9 @@ class Product:
     def _wide(self, f: Function, x: Val, lanes: int, part: int) -> Val:
         """Two of a step's four bytes, the even or the odd ones, as i16 in each lane."""
         twos = f.cast("bitcast", f.splat(x, lanes), vector("i16", 2 * lanes))
-        eight = Val(twos.ty, "<" + ", ".join(["i16 8"] * twos.lanes) + ">")
+        eight = integer(8, twos.ty)
         if not self.x.is_signed and part == 0:
-            low = Val(twos.ty, "<" + ", ".join(["i16 255"] * twos.lanes) + ">")
-            return f.binary("and", twos, low)
+            return f.binary("and", twos, integer(255, twos.ty))
         if part == 0:
             twos = f.binary("shl", twos, eight)
         return f.binary("ashr" if self.x.is_signed else "lshr", twos, eight)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.base.dtypes import DType
+from planish.kernels.cpu.dots import add_quads, sum_pairs
 from planish.targets.cpu import CpuTarget
-from planish.targets.ir import Function, Val, vector, zero
+from planish.targets.ir import Function, Val, integer, vector, zero
 
 CHUNKS = 4
-_MADD = ("sse2.pmadd.wd", "avx2.pmadd.wd", "avx512.pmaddw.d.512")
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,17 @@ def prepare(f: Function, dot: Dot, quads: Val, x: DType) -> list[Val]:
         return [quads]
     if dot.name == "pairs":
         pairs = f.cast("bitcast", quads, vector("i16", 2 * quads.lanes))
-        eight = _all(pairs.ty, 8)
+        eight = integer(8, pairs.ty)
         if x is DType.U8:
-            return [f.binary("and", pairs, _all(pairs.ty, 255)), f.binary("lshr", pairs, eight)]
+            return [f.binary("and", pairs, integer(255, pairs.ty)), f.binary("lshr", pairs, eight)]
         return [
             f.binary("ashr", f.binary("shl", pairs, eight), eight),
             f.binary("ashr", pairs, eight),
         ]
     made = []
     for byte in range(4):
-        top = f.binary("shl", quads, _all(quads.ty, 24 - 8 * byte))
-        made.append(f.binary("lshr" if x is DType.U8 else "ashr", top, _all(quads.ty, 24)))
+        top = f.binary("shl", quads, integer(24 - 8 * byte, quads.ty))
+        made.append(f.binary("lshr" if x is DType.U8 else "ashr", top, integer(24, quads.ty)))
     return made
 
 
@@ -124,18 +124,11 @@ def multiply(f: Function, dot: Dot, total: Val, data: Sequence[Val], weights: Se
         data: From `prepare`.
         weights: Vectors of weights, one a part.
     """
-    bits = 32 * total.lanes
     if dot.name == "bytes":
-        bytes_ = [f.cast("bitcast", v, vector("i8", bits // 8)) for v in (*data, *weights)]
-        return f.call(f"llvm.x86.avx512.vpdpbusd.{bits}", total.ty, [total, *bytes_])
+        return add_quads(f, total, *data, *weights)
     for value, weight in zip(data, weights, strict=True):
-        if dot.name == "pairs":
-            name = _MADD[(bits // 128).bit_length() - 1]
-            pair = vector("i16", bits // 16)
-            args = [f.cast("bitcast", v, pair) for v in (value, weight)]
-            product = f.call(f"llvm.x86.{name}", total.ty, args)
-        else:
-            product = f.binary("mul", value, weight)
+        pairs = dot.name == "pairs"
+        product = sum_pairs(f, value, weight) if pairs else f.binary("mul", value, weight)
         total = f.add(total, product)
     return total
 
@@ -189,8 +182,3 @@ def store_bytes(f: Function, value: Val, pointer: Val, count: int, *, masked: bo
             view = f.cast("bitcast", value, vector(f"i{8 * piece}", value.lanes // piece))
             f.store(f.extract(view, done // piece), f.offset(pointer, done), align=1)
             done += piece
-
-
-def _all(ty: str, value: int) -> Val:
-    like = Val(ty, "")
-    return Val(ty, "<" + ", ".join([f"{like.element} {value}"] * like.lanes) + ">")

@@ -1,8 +1,10 @@
 """The phases of Winograd's convolution: input transforms, products, output transforms.
 
-    V[point][tile][c]     inputs, transformed                 scratch
-    U[block][point][c][o] weights, transformed when packed
-    P[point][tile][o]     products                            worker's scratch
+    V[point][tile][word]     inputs, transformed                 scratch
+    U[block][point][word][o] weights, transformed when packed
+    P[point][tile][o]        products                            worker's scratch
+
+A word is the channels that one step of a product takes: one of f32, two of s16.
 
 Inputs at the image's border, and the last channels where they fill no vector, are first copied to a
 patch of their own, zero where nothing is, so that one piece of code transforms them all.
@@ -18,12 +20,7 @@ from planish.kernels.conv_shape import conv_shape
 from planish.kernels.cpu.epilogue import store_for
 from planish.kernels.cpu.frame import Frame
 from planish.kernels.cpu.gemm_tile import GemmTile, multiply
-from planish.kernels.cpu.winograd_math import (
-    Transforms,
-    data_transform,
-    output_transform,
-    transforms,
-)
+from planish.kernels.cpu.winograd_numbers import Numbers
 from planish.kernels.kernel import Phase, Source
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
@@ -92,15 +89,18 @@ def channel_blocks(w: Workload, nv: int, lanes: int) -> list[ChannelBlock]:
 class WinogradWriter:
     """Writes the phases of one tactic."""
 
-    def __init__(self, w: Workload, shape: WinogradShape, t: CpuTarget, symbol: str) -> None:
-        self.w, self.shape, self.t, self.symbol = w, shape, t, symbol
+    def __init__(
+        self, w: Workload, shape: WinogradShape, numbers: Numbers, t: CpuTarget, symbol: str
+    ) -> None:
+        self.w, self.shape, self.numbers, self.t, self.symbol = w, shape, numbers, t, symbol
         self.s, self.x = conv_shape(w), w.inputs[0]
-        self.math: Transforms = transforms(shape.m)
-        self.points = self.math.size**2
+        self.size = numbers.math.size
+        self.points = self.size**2
         self.lanes, self.bytes = t.lanes(), t.vector_bytes
-        self.ty = vector("float", self.lanes)
-        self.channels = self.s.channels
-        self.row = -(-self.channels // self.lanes) * self.bytes + LINE  # bytes of V's rows
+        self.ty = vector(numbers.total, self.lanes)
+        self.loaded = numbers.channels * self.x.dtype.size  # bytes of a vector of inputs
+        self.channels, self.words = self.s.channels, numbers.words(self.s.channels)
+        self.row = -(-self.words // self.lanes) * self.bytes + LINE  # bytes of V's rows
         self.plane = self.row * shape.tiles  # bytes of a point of V
         self.grid = tuple(ceildiv(out, shape.m) for out in self.s.out)
         self.tiles = product((self.s.batch, *self.grid))
@@ -180,7 +180,7 @@ class WinogradWriter:
     def _transform_input(self, tile: Val, place: Val) -> None:
         """All points of one tile, every channel, to `place` in each point's plane of V."""
         f, frame, s = self.f, self.frame, self.s
-        size, patch = self.math.size, frame.private
+        size, patch, step = self.size, frame.private, self.numbers.channels
         image, *at = frame.split(tile, (s.batch, *self.grid))
         starts = [f.sub(f.mul(a, self.shape.m), b) for a, b in zip(at, s.before, strict=True)]
         corner = frame.at(frame.inputs[0], self.x, [image, 0, *starts])
@@ -189,12 +189,13 @@ class WinogradWriter:
             fits = f.icmp("sle", f.add(start, size), frame.size(extent))
             fits = f.binary("and", fits, f.icmp("sge", start, 0))
             inside = f.binary("and", inside, fits)
-        steps = [f.mul(frame.size(step), 4) for step in self.x.strides[2:]]
-        with f.loop(0, self.channels, self.lanes) as c:
-            source = f.offset(corner, f.mul(c.index, 4))
+        element = self.x.dtype.size
+        steps = [f.mul(frame.size(stride), element) for stride in self.x.strides[2:]]
+        with f.loop(0, self.channels, step) as c:
+            source = f.offset(corner, f.mul(c.index, element))
             direct = inside
-            if self.channels % self.lanes:
-                full = f.icmp("sle", c.index, self.channels - self.lanes)
+            if self.channels % step:
+                full = f.icmp("sle", c.index, self.channels - step)
                 direct = f.binary("and", inside, full)
             copy, go = f.label("copy"), f.label("transform")
             before = f.block
@@ -205,38 +206,39 @@ class WinogradWriter:
             f.branch(go)
             f.start(go)
             start = _phi(f, (source, before), (patch, after))
-            line = _phi(f, (steps[0], before), (i64(size * self.bytes), after))
-            step = _phi(f, (steps[1], before), (i64(self.bytes), after))
-            self._transform_vector(start, line, step, f.offset(place, f.mul(c.index, 4)))
+            line = _phi(f, (steps[0], before), (i64(size * self.loaded), after))
+            pixel = _phi(f, (steps[1], before), (i64(self.loaded), after))
+            to = f.offset(place, f.mul(f.udiv(c.index, step), self.bytes))
+            self._transform_vector(start, line, pixel, to)
 
     def _copy_patch(self, source: Val, starts: Sequence[Val], channel: Val) -> None:
         """A vector of channels of each input of a tile, zeros where there is none."""
-        f, frame, s, size = self.f, self.frame, self.s, self.math.size
-        mask = None
-        if self.channels % self.lanes:
-            mask = f.first_lanes(self.lanes, f.sub(self.channels, channel))
+        f, frame, s, size = self.f, self.frame, self.s, self.size
+        ty, lanes, mask = self.numbers.loaded, self.numbers.channels, None
+        if self.channels % lanes:
+            mask = f.first_lanes(lanes, f.sub(self.channels, channel))
         with f.loop(0, size) as i:
             row = f.add(starts[0], i.index)
             exists = f.icmp("ult", row, frame.size(s.size[0]))
             line = frame.move(source, self.x, 2, i.index)
-            into = f.offset(frame.private, f.mul(i.index, size * self.bytes))
+            into = f.offset(frame.private, f.mul(i.index, size * self.loaded))
             with f.loop(0, size) as j:
                 column = f.add(starts[1], j.index)
                 here = f.icmp("ult", column, frame.size(s.size[1]))
                 here = f.binary("and", exists, here)
                 at = f.select(here, frame.move(line, self.x, 3, j.index), self.module.zeros())
-                value = f.load(self.ty, at) if mask is None else f.masked_load(self.ty, at, mask)
-                to = f.offset(into, f.mul(j.index, self.bytes))
-                f.store(value, to, align=self.bytes)
+                value = f.load(ty, at) if mask is None else f.masked_load(ty, at, mask)
+                to = f.offset(into, f.mul(j.index, self.loaded))
+                f.store(value, to, align=self.loaded)
 
-    def _transform_vector(self, source: Val, line: Val, step: Val, place: Val) -> None:
-        """Transform one vector of channels of a tile, read at source + i·line + j·step."""
-        f, size = self.f, self.math.size
+    def _transform_vector(self, source: Val, line: Val, pixel: Val, place: Val) -> None:
+        """Transform one vector of channels of a tile, read at source + i·line + j·pixel."""
+        f, size, ty = self.f, self.size, self.numbers.loaded
         block = []
         for i in range(size):
             row = f.offset(source, f.mul(line, i))
-            block.append([f.load(self.ty, f.offset(row, f.mul(step, j))) for j in range(size)])
-        for i, values in enumerate(data_transform(f, self.math, block, self.t.fma)):
+            block.append([f.load(ty, f.offset(row, f.mul(pixel, j))) for j in range(size)])
+        for i, values in enumerate(self.numbers.data(f, block)):
             for j, value in enumerate(values):
                 to = f.offset(place, (i * size + j) * self.plane)
                 f.store(value, to, align=self.bytes)
@@ -261,18 +263,25 @@ class WinogradWriter:
         width = block.vectors * self.bytes
         before = sum(b.vectors for b in self.blocks[:start]) * self.bytes
         inside = f.sub(number, start)
-        steps = self.points * self.channels
+        steps = self.points * self.words
         moved = f.add(f.mul(inside, steps * width), steps * before)
         weights = f.offset(self.frame.inputs[1], moved)
         rows = tuple(i64(r * self.row) for r in range(self.shape.mr))
-        tile = GemmTile(rows, block.vectors, self.lanes, fused=self.t.fma)
+        tile = GemmTile(
+            rows,
+            block.vectors,
+            self.lanes,
+            self.numbers.total,
+            fused=self.t.fma,
+            product=self.numbers.product,
+        )
         with f.loop(0, self.points) as point:
-            u = f.offset(weights, f.mul(point.index, self.channels * width))
+            u = f.offset(weights, f.mul(point.index, self.words * width))
             v = f.offset(data, f.mul(point.index, self.plane))
             p = f.offset(sums, f.mul(point.index, self.shape.tiles * width))
             with f.loop(0, count, self.shape.mr) as at:
                 a = f.offset(v, f.mul(at.index, self.row))
-                done = multiply(f, tile, tile.zeros(), (a, 4), (u, width), self.channels)
+                done = multiply(f, tile, tile.zeros(), (a, 4), (u, width), self.words)
                 to = f.offset(p, f.mul(at.index, width))
                 for n, value in enumerate(done):
                     f.store(value, f.offset(to, n * self.bytes), align=self.bytes)
@@ -301,7 +310,7 @@ class WinogradWriter:
         if rest:
             parts.append((whole, whole + 1, f.first_lanes(self.lanes, rest)))
         plane = self.shape.tiles * block.vectors * self.bytes
-        size = range(self.math.size)
+        size = range(self.size)
         for begin, end, mask in parts:
             with f.loop(begin, end) as v:
                 sums = f.offset(products, f.mul(v.index, self.bytes))
@@ -314,7 +323,7 @@ class WinogradWriter:
                     ]
                     for i in size
                 ]
-                done = output_transform(f, self.math, values, self.t.fma)
+                done = self.numbers.output(f, values)
                 index = [image, f.add(channel, f.mul(v.index, self.lanes)), *starts]
                 self._store(block.output, done, index, heights, mask)
 

@@ -4,6 +4,8 @@ Outputs y of a 3-tap filter g over d[0..m+2) are y = Aᵀ ((G g) ⊙ (Bᵀ d)); 
 matrix is applied along rows and columns. The matrices follow from the points at which polynomials
 are evaluated (Toom and Cook; Lavin and Gray 2015, "Fast Algorithms for Convolutional Neural
 Networks"). Points come in pairs ±a, whose rows share all but the last addition.
+
+The code takes vectors of floats, or of integers, whose arithmetic wraps.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from planish.targets.ir import Function, Val, real
+from planish.targets.ir import Function, Val, integer, real
 
 _HALF = Fraction(1, 2)
 _POINTS = {
@@ -93,11 +95,7 @@ def apply_rows(f: Function, rows: Rows, values: Sequence[Val], fused: bool) -> l
         scale = _common_factor(odd)
         same = _weighted_sum(f, even, values, fused)
         unlike = _weighted_sum(f, tuple(v / scale for v in odd), values, fused)
-        if scale == 1:
-            done += [f.binary("fadd", same, unlike), f.binary("fsub", same, unlike)]
-            continue
-        for factor in (scale, -scale):
-            done.append(f.fma(unlike, real(float(factor), same.ty), same, fused=fused))
+        done += [_plus_scaled(f, same, unlike, factor, fused) for factor in (scale, -scale)]
     return done
 
 
@@ -120,13 +118,41 @@ def _weighted_sum(f: Function, row: Sequence[Fraction], values: Sequence[Val], f
     terms.sort(key=lambda term: (term[0] != 1, abs(term[0]) != 1))
     first, total = terms[0]
     if first != 1:
-        total = f.binary("fmul", total, real(float(first), total.ty))
+        total = _scaled(f, total, first)
     for factor, value in terms[1:]:
-        if abs(factor) == 1:
-            total = f.binary("fadd" if factor > 0 else "fsub", total, value)
-        else:
-            total = f.fma(value, real(float(factor), total.ty), total, fused=fused)
+        total = _plus_scaled(f, total, value, factor, fused)
     return total
+
+
+def _scaled(f: Function, value: Val, factor: Fraction) -> Val:
+    """Value × factor."""
+    if value.element == "float":
+        return f.binary("fmul", value, real(float(factor), value.ty))
+    whole = _whole(factor)
+    if whole > 0 and whole & (whole - 1) == 0:
+        return f.binary("shl", value, integer(whole.bit_length() - 1, value.ty))
+    return f.binary("mul", value, integer(whole, value.ty))
+
+
+def _plus_scaled(f: Function, total: Val, value: Val, factor: Fraction, fused: bool) -> Val:
+    """Total + value × factor."""
+    kind = "f" if value.element == "float" else ""
+    if abs(factor) == 1:
+        return f.binary(kind + ("add" if factor > 0 else "sub"), total, value)
+    if kind:
+        return f.fma(value, real(float(factor), total.ty), total, fused=fused)
+    return f.binary("add" if factor > 0 else "sub", total, _scaled(f, value, abs(factor)))
+
+
+def _whole(factor: Fraction) -> int:
+    """A factor that integers can be multiplied with.
+
+    Raises:
+        ValueError: It has a denominator.
+    """
+    if factor.denominator != 1:
+        raise ValueError(f"integers cannot be multiplied with {factor}")
+    return factor.numerator
 
 
 def apply_columns(f: Function, rows: Rows, values: Sequence[Val], fused: bool) -> list[Val]:
@@ -143,8 +169,8 @@ def apply_columns(f: Function, rows: Rows, values: Sequence[Val], fused: bool) -
                 entries.append(p)
             column += 1
             continue
-        basis.append(f.binary("fadd", values[column], values[column + 1]))
-        basis.append(f.binary("fsub", values[column], values[column + 1]))
+        for sign in (Fraction(1), Fraction(-1)):
+            basis.append(_plus_scaled(f, values[column], values[column + 1], sign, fused))
         for entries, p, q in zip(mixed, left, right, strict=True):
             entries += [p, Fraction(0)] if p == q else [Fraction(0), p]
         column += 2
@@ -161,11 +187,11 @@ def data_transform(
 
 
 def output_transform(
-    f: Function, t: Transforms, block: Sequence[Sequence[Val]], fused: bool
+    f: Function, rows: Rows, block: Sequence[Sequence[Val]], fused: bool
 ) -> list[list[Val]]:
-    """Aᵀ · block · A for the products at a tile's points."""
-    size = range(t.size)
-    columns = [apply_columns(f, t.output, [block[i][j] for i in size], fused) for j in size]
+    """Rows · block · rowsᵀ for the products at a tile's points; the rows are Aᵀ."""
+    size = range(len(block))
+    columns = [apply_columns(f, rows, [block[i][j] for i in size], fused) for j in size]
     return [
-        apply_columns(f, t.output, [column[i] for column in columns], fused) for i in range(t.m)
+        apply_columns(f, rows, [column[i] for column in columns], fused) for i in range(len(rows))
     ]
