@@ -128,6 +128,9 @@ _TILES = {
 }
 _EACH = 2  # tactics of each tile size and form that are worth timing
 _MOST = 10  # tactics in all
+# Units a worker from which "split", whose inputs take several times the layer's own memory, is not
+# offered for bytes: a plan in 8 bits is meant to be small, and there are units enough to share.
+_UNITS = 3
 
 
 def _configs(own: _Arithmetic, w: Workload, t: CpuTarget) -> Iterator[Config]:
@@ -153,6 +156,8 @@ def _candidates(own: _Arithmetic, w: Workload, t: CpuTarget) -> Iterator[Config]
             width, count = min(nv, widest), mr * times
             row = width * t.vector_bytes + (words * 4 + LINE if form == "fused" else 0)
             fits = points * row * count <= t.l2 * 3 // 4 or times == 1
+            if own.depth > 1 and form == "split" and tiles >= _UNITS * t.threads * count:
+                continue
             if width == nv and fits and (times == 1 or count < tiles + mr):
                 yield (("m", m), ("form", form), ("tiles", count), ("mr", mr), ("nv", nv))
 
