@@ -41,7 +41,15 @@ def test_without_prices_the_fewest_worst_layers_go(count: int) -> None:
     held = hold_accuracy(network.drop, 0.5, network.ladder)
     assert sorted(held.layers) == sorted(LAYERS[:count])
     assert held.inside and held.path[0].drop > 0.5
-    assert len(network.asked) == len(set(network.asked)) <= most_attempts(len(LAYERS)) == 14
+    assert len(network.asked) == len(set(network.asked)) <= most_attempts(len(LAYERS)) == 21
+
+
+def test_the_search_comes_from_below() -> None:
+    """Answers on the edge put rungs above 2 outside again, as counted ones may."""
+    harm = {name: 40.0 - n for n, name in enumerate(LAYERS)}
+    drops: dict[int, float] = {2: 0.4, 4: 0.8, 8: 0.8, 16: 1.2, 32: 0.8, 40: 0.0}
+    held = hold_accuracy(lambda floats: drops.get(len(floats), 30.0), 0.5, Network(harm).ladder)
+    assert held.inside and len(held.layers) == 2
 
 
 def test_many_cheap_layers_go_before_a_dear_one() -> None:

@@ -3,11 +3,13 @@
     all layers in 8 bits ── inside the bound? ── done
       └─ no: a ladder. Rung k leaves as much noise in 8 bits as all layers but the k most harmful
          bring, and puts those in floats that lose the least time for it
-         └─ the lowest rung inside the bound, by bisection
+         └─ a low rung inside the bound: 1, 2, 4, … until one is, then by bisection below it
             └─ of its layers, those that cost the most time are tried in 8 bits again
 
 A layer's harm is the power of the noise that it alone brings into the outputs; harms are taken to
 add up. That holds near the bound, where little noise is left, and only orders layers elsewhere.
+Counted answers are uneven: a few samples on the edge may put a high rung outside the bound though a
+lower one is inside, so the search comes from below.
 What a set of float layers does to the network is a function that is handed in; it is called once
 for each set, and at most `most_attempts` times.
 """
@@ -105,7 +107,7 @@ class Ladder:
 
 def most_attempts(layers: int) -> int:
     """How many sets `hold_accuracy` tries at most."""
-    return 2 + math.ceil(math.log2(max(1, layers))) + _RESTORED
+    return 3 + 2 * math.ceil(math.log2(max(1, layers))) + _RESTORED
 
 
 def hold_accuracy(
@@ -134,8 +136,10 @@ def hold_accuracy(
 
 
 def _lowest(run: _Run, ladder: Ladder) -> int:
-    """The lowest rung inside the bound; the top one where it is the only one left."""
-    low, high = 0, ladder.top
+    """A low rung inside the bound; the top one where it is the only one left."""
+    low, high = 0, min(1, ladder.top)
+    while high < ladder.top and not run.inside(ladder.floats(high)):
+        low, high = high, min(2 * high, ladder.top)
     while high - low > 1:
         middle = (low + high) // 2
         if run.inside(ladder.floats(middle)):
