@@ -72,6 +72,17 @@ def test_explain_tells_the_fate_of_each_node(model: Path) -> None:
     assert report["stages"][0] == {"stage": "nodes in the model", "left": 9}
 
 
+def test_explain_times_layers(model: Path) -> None:
+    made = planish("explain", model, "--json", "--profile", "N=2", "--time")
+    assert made.returncode == 0, made.stderr
+    report = json.loads(made.stdout)
+    layers = [row["micros"] for row in report["layers"] if row["how"].startswith("one step")]
+    assert layers and min(layers) > 0
+    assert sum(row["micros"] for row in report["layers"]) <= report["micros"] * 1.001
+    untimed = json.loads(planish("explain", model, "--json", "--profile", "N=2").stdout)
+    assert untimed["micros"] is None and untimed["layers"][0]["micros"] is None
+
+
 def test_explain_for_people_can_be_cut_to_a_node(model: Path) -> None:
     made = planish("explain", model, "--node", "identity", "--no-layers")
     assert "Identity identity: removed by" in made.stdout

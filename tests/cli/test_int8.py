@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -79,6 +80,17 @@ def test_sensitivity_with_times(model: Path, data: Path) -> None:
     )
     assert made.returncode == 0, made.stderr
     assert "saves us" in made.stdout
+
+
+def test_explain_times_conversions(model: Path, data: Path) -> None:
+    command = ["explain", model, "--precision", "int8", "--calibrate", data / "data.npy", "--time"]
+    made = planish(*command, "--no-nodes")
+    assert made.returncode == 0, made.stderr
+    told = re.search(
+        r"(\d+) steps only convert between floats and 8 bits: ([\d.]+) us of ([\d.]+)", made.stdout
+    )
+    assert told is not None, made.stdout
+    assert int(told[1]) > 0 and 0 < float(told[2]) < float(told[3])
 
 
 def test_explain_tells_precisions(model: Path, data: Path, tmp_path: Path) -> None:

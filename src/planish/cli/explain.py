@@ -10,6 +10,7 @@ from planish.cli import arguments, quantised
 
 if TYPE_CHECKING:
     from planish.cli.terminal import Terminal
+    from planish.pipeline.explain import Explanation
 
 
 def explain(
@@ -18,6 +19,12 @@ def explain(
     node: Annotated[
         str, typer.Option("--node", help="Only the nodes whose name or operator holds this text.")
     ] = "",
+    time: Annotated[
+        bool,
+        typer.Option(
+            "--time", help="Run it with the kernels of level 0, and show what each layer takes."
+        ),
+    ] = False,
     layers: Annotated[bool, typer.Option(help="The table of layers.")] = True,
     nodes: Annotated[bool, typer.Option(help="What became of each node.")] = True,
     precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
@@ -31,9 +38,7 @@ def explain(
     json: arguments.Json = "",
     quiet: arguments.Quiet = False,
 ) -> None:
-    """Show the optimiser's stages, the fused layers, and what became of each node. Nothing is
-    timed; a plan shows times, by `inspect`.
-    """
+    """Show the optimiser's stages, the fused layers, and what became of each node."""
     from planish import pipeline
     from planish.cli.terminal import Terminal
     from planish.pipeline.analyse import quantiser_for
@@ -52,7 +57,7 @@ def explain(
             isa=isa,
             progress=progress,
         )
-        made = explain_build(graph, profile or None, threads, isa, quantiser)
+        made = explain_build(graph, profile or None, threads, isa, quantiser, time, progress)
     record = {"model": str(model), **made.record()}
     terminal.say(f"{model}: {len(made.nodes)} nodes become {made.stages[-1].left} steps")
     terminal.table("Stages", ("stage", "left"), [(s.name, s.left) for s in made.stages], ("left",))
@@ -63,11 +68,8 @@ def explain(
             terminal, [[p["layer"], p["op"], p["precision"], p["why"], ""]
                        for p in record["precisions"]]
         )  # fmt: skip
-    if precision != "fp32":
-        count = len(record["conversions"])
-        terminal.say(f"{count} steps only convert between floats and 8 bits")
-        for row in record["conversions"]:
-            terminal.say(f"    {row['what']}: {row['step']}")
+    if precision != "fp32" or record["conversions"]:
+        _tell_conversions(terminal, made)
     if nodes:
         _tell_nodes(terminal, record["nodes"], node)
     _tell_missed(terminal, record["missed"], node)
@@ -77,13 +79,30 @@ def explain(
 
 
 def tell_layers(terminal: Terminal, rows: list[dict[str, Any]]) -> None:
-    """The table of fused layers."""
+    """The table of fused layers; with microseconds where they were timed."""
+    timed = any(row["micros"] is not None for row in rows)
     terminal.table(
         "Layers",
-        ("layer", "kind", "operators", "how", "ONNX nodes"),
-        [(n, r["kind"], r["ops"], r["how"], ", ".join(r["origin"])) for n, r in enumerate(rows)],
-        ("layer",),
-    )
+        ("layer", "kind", "operators", "how", *(["us"] if timed else []), "ONNX nodes"),
+        [
+            (n, r["kind"], r["ops"], r["how"], *([f"{r['micros']:.1f}"] if timed else []),
+             ", ".join(r["origin"]))
+            for n, r in enumerate(rows)
+        ],
+        ("layer", "us"),
+    )  # fmt: skip
+
+
+def _tell_conversions(terminal: Terminal, made: Explanation) -> None:
+    """The steps that only convert, and what they take of a run."""
+    rows, whole = made.conversions, made.micros
+    told = f"{len(rows)} steps only convert between floats and 8 bits"
+    if whole is not None:
+        told += f": {sum(row.micros or 0.0 for row in rows):.1f} us of {whole:.1f}"
+    terminal.say(told)
+    for row in rows:
+        micros = "" if row.micros is None else f", {row.micros:.1f} us"
+        terminal.say(f"    {row.what}: {row.step}{micros}")
 
 
 def _tell_nodes(terminal: Terminal, rows: list[dict[str, Any]], wanted: str) -> None:

@@ -1,6 +1,7 @@
 """What becomes of a model: the stages, the layers, and the fate of each ONNX node.
 
-Everything here is read off what the passes and the lowering noted down; nothing is compiled.
+Everything here is read off what the passes and the lowering noted down. Only where times are asked
+for, the steps are compiled, each with its likeliest kernel, and run.
 """
 
 from __future__ import annotations
@@ -16,8 +17,15 @@ from planish.lower.profiles import fix_dims, make_profiles
 from planish.passes.explain_missed import explain_missed
 from planish.pipeline import Optimised, lower, optimise
 from planish.pipeline.conversions import note_conversions, noted_conversion
+from planish.pipeline.dumps import Dumps
+from planish.pipeline.options import Progress, make_options, silent
 from planish.pipeline.quantiser import Quantiser
+from planish.pipeline.trial import opt_feeds, tuned_plan
+from planish.plan import Plan
+from planish.runtime import Engine
 from planish.targets.cpu import host_target
+
+_RUNS = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class LayerFate:
         origin: The ONNX nodes it stands for.
         how: "one step", "no step: …", …
         host: Why it runs on the host; "".
+        micros: Of its steps in a run; None where nothing was timed.
     """
 
     name: str
@@ -47,6 +56,7 @@ class LayerFate:
     origin: tuple[str, ...]
     how: str
     host: str
+    micros: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,21 @@ class NodeFate:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """A step that only converts between floats and 8 bits.
+
+    Attributes:
+        step: Its name.
+        what: Such as "f32 to u8".
+        micros: Of it in a run; None where nothing was timed.
+    """
+
+    step: str
+    what: str
+    micros: float | None = None
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What becomes of a model.
 
@@ -75,7 +100,8 @@ class Explanation:
         nodes: The ONNX nodes.
         missed: What was not done: (what, why).
         precisions: Of layers, for a build in int8: (layer, operator, precision, why).
-        conversions: Steps that only convert between floats and 8 bits: (step, what).
+        conversions: Steps that only convert between floats and 8 bits.
+        micros: Of a run; None where nothing was timed.
     """
 
     stages: tuple[Stage, ...]
@@ -83,7 +109,8 @@ class Explanation:
     nodes: tuple[NodeFate, ...]
     missed: tuple[tuple[str, str], ...]
     precisions: tuple[tuple[str, str, str, str], ...] = ()
-    conversions: tuple[tuple[str, str], ...] = ()
+    conversions: tuple[Conversion, ...] = ()
+    micros: float | None = None
 
     def record(self) -> dict[str, Any]:
         """As data for JSON."""
@@ -99,7 +126,8 @@ class Explanation:
                 {"layer": layer, "op": op, "precision": precision, "why": why}
                 for layer, op, precision, why in self.precisions
             ],
-            "conversions": [{"step": step, "what": what} for step, what in self.conversions],
+            "conversions": [asdict(conversion) for conversion in self.conversions],
+            "micros": self.micros,
         }
 
 
@@ -109,6 +137,8 @@ def explain_build(
     threads: int = 0,
     isa: str = "",
     quantiser: Quantiser | None = None,
+    time: bool = False,
+    progress: Progress = silent,
 ) -> Explanation:
     """Run a build up to the tuner and tell what happened.
 
@@ -118,13 +148,21 @@ def explain_build(
         threads: As for `build`; 0: all cores.
         isa: As for `build`.
         quantiser: Quantises the graph on the way; None: it stays as it is.
+        time: Run the steps at the opt shapes, with the kernels of level 0.
+        progress: Called with (what, done, total).
     """
     ranges = fix_dims(graph, make_profiles(graph, profiles))
     nodes = [(node.name, node.op) for node in graph.nodes]
     made = optimise(graph, quantise=quantiser)
-    lowered = lower(made, host_target(isa, threads), ranges)
+    target = host_target(isa, threads)
+    lowered = lower(made, target, ranges)
     note_conversions(made.layers, lowered)
-    layers = tuple(_layer(layer, made, lowered) for layer in made.layers)
+    spent: list[float] | None = None
+    if time:
+        options = make_options("fp32", threads or None, 0, isa, 0.0, None, True)
+        plan = tuned_plan(graph, lowered, target, ranges, options, None, progress, Dumps(None, 0))
+        spent = _times(plan)
+    layers = tuple(_layer(layer, made, lowered, spent) for layer in made.layers)
     stages = [Stage(name, left) for name, left in made.stages]
     stages.append(Stage("after concat and view elimination", len(lowered.steps)))
     return Explanation(
@@ -136,9 +174,19 @@ def explain_build(
             (p.name, p.op, p.precision, p.why) for p in (quantiser.precisions if quantiser else ())
         ),
         conversions=tuple(
-            (step.name, what) for step in lowered.steps if (what := noted_conversion(step.note))
+            Conversion(step.name, what, None if spent is None else spent[number])
+            for number, step in enumerate(lowered.steps)
+            if (what := noted_conversion(step.note))
         ),
+        micros=None if spent is None else sum(spent),
     )
+
+
+def _times(plan: Plan) -> list[float]:
+    """Microseconds of each step, the median of some runs."""
+    with Engine(plan) as engine:
+        report = engine.profile(opt_feeds(plan), runs=_RUNS)
+    return [step.micros for step in report.steps]
 
 
 def _copies(lowered: Lowered) -> list[tuple[str, str]]:
@@ -147,13 +195,17 @@ def _copies(lowered: Lowered) -> list[tuple[str, str]]:
     return [(what, why) for what, _, why in parts]
 
 
-def _layer(layer: Layer, made: Optimised, lowered: Lowered) -> LayerFate:
+def _layer(
+    layer: Layer, made: Optimised, lowered: Lowered, spent: Sequence[float] | None
+) -> LayerFate:
     parts = layer.siblings or (layer,)
     nodes = [node for part in parts for node in part.nodes]
     reasons = [made.host_reasons[id(n)] for n in nodes if id(n) in made.host_reasons]
     names = {layer.name, *(node.name for node in nodes)}
     steps = [
-        step for step in lowered.steps if step.name in names or step.name.partition("[")[0] in names
+        number
+        for number, step in enumerate(lowered.steps)
+        if step.name in names or step.name.partition("[")[0] in names
     ]
     return LayerFate(
         name=layer.name,
@@ -162,6 +214,7 @@ def _layer(layer: Layer, made: Optimised, lowered: Lowered) -> LayerFate:
         origin=tuple(dict.fromkeys(o for node in nodes for o in node.origin)),
         how=_how(layer, len(steps), len(parts)),
         host="; ".join(reasons),
+        micros=None if spent is None else sum(spent[number] for number in steps),
     )
 
 
