@@ -77,8 +77,8 @@ def _vector(m: GraphMaker, x: Value) -> None:
     varying = [dim if m.random.random() < 0.4 else 1 for dim in shape]
     while varying and varying[0] == 1 and m.random.random() < 0.5:
         varying.pop(0)
-    pair = [x, m.floats(*varying)]
-    m.random.shuffle(pair)  # type: ignore[arg-type]  # a list of two kinds
+    pair: list[Value | np.ndarray] = [x, m.floats(*varying)]
+    m.random.shuffle(pair)
     m.add(m.random.choice(["Add", "Mul"]), *pair)
 
 

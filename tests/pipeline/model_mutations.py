@@ -14,6 +14,7 @@ from onnx import numpy_helper as arrays
 
 import onnx_suite
 
+# What onnx's helpers, its schemas and NumPy raise where a mutation makes no sense.
 _IMPOSSIBLE = (
     IndexError, ValueError, TypeError, KeyError, OverflowError, NotImplementedError,
     onnx.defs.SchemaError,

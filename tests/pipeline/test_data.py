@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from planish.base.dtypes import DType
 from planish.base.errors import InputError
-from planish.base.shapes import symbol
+from planish.base.shapes import Dim, symbol
 from planish.pipeline.data import open_data
 from planish.pipeline.labels import Labels, open_labels
 from planish.pipeline.samples import Samples, from_iterable
@@ -20,8 +21,8 @@ N = symbol("N")
 RNG = np.random.default_rng(0)
 
 
-def info(name: str, *shape: object, dtype: DType = DType.F32) -> TensorInfo:
-    return TensorInfo(name, dtype, shape)  # type: ignore[arg-type]  # ints and symbols
+def info(name: str, *shape: Dim, dtype: DType = DType.F32) -> TensorInfo:
+    return TensorInfo(name, dtype, shape)
 
 
 IMAGE = (info("x", N, 3, 8, 8),)
@@ -95,10 +96,12 @@ def test_pillow_is_named_when_it_is_missing(folder: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_npz_by_input_name(tmp_path: Path, save: object, order: str) -> None:
-    x = np.asarray(RNG.standard_normal((5, 4)), np.float32, order=order)  # type: ignore[call-overload]  # NumPy's literal
+def test_npz_by_input_name(
+    tmp_path: Path, save: Callable[..., None], order: Literal["C", "F"]
+) -> None:
+    x = np.asarray(RNG.standard_normal((5, 4)), np.float32, order=order)
     y = RNG.integers(0, 9, (5,))
-    save(tmp_path / "d.npz", x=x, y=y, other=np.zeros(2))  # type: ignore[operator]  # a function
+    save(tmp_path / "d.npz", x=x, y=y, other=np.zeros(2))
     samples = open_data(tmp_path / "d.npz", (info("x", N, 4), info("y", N, dtype=DType.I32)))
     assert samples.count == 5
     feeds = list(samples)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_simulation import DATA, model
@@ -17,12 +18,12 @@ from planish.plan import NativeStep, Plan
 from planish.targets.cpu import host_target
 
 
-def build(cache: Path, precision: str = "int8", level: int = 1, **options: object) -> Plan:
-    given = {"calibration": list(DATA)} if precision == "int8" else {}
+def build(cache: Path, precision: str = "int8", level: int = 1, **options: Any) -> Plan:
+    given: dict[str, Any] = {"calibration": list(DATA)} if precision == "int8" else {}
     return planish.build(
         model(), precision=precision, profiles="N=1:2:16", level=level, timing_cache=cache,
         **given, **options,
-    )  # type: ignore[arg-type]  # options by name  # fmt: skip
+    )  # fmt: skip
 
 
 def saved(plan: Plan, path: Path) -> bytes:

@@ -144,8 +144,8 @@ WEIGHT_GROWTH = _integer(
     250,
     100,
     10_000,
-    "most weights of a plan of level 0, in percent of the model's; from level 1 on timing alone "
-    "decides",
+    "most weights of a plan of level 0, in percent of the model's; from level 1 on timing decides, "
+    "with PLANISH_WEIGHT_PRICE for 8-bit weights",
 )
 
 WEIGHT_PRICE = _integer(

@@ -22,8 +22,8 @@ def make_evaluator(model: ModelProto | str) -> ReferenceEvaluator:
         model: The model, or the path of its file.
 
     Raises:
-        NotImplementedError: From onnx.reference, for an operator that it lacks; `has_reference`
-            tells beforehand. Malformed models fail in other ways.
+        NotImplementedError: onnx.reference's own error for an operator that it lacks, which is
+            why callers ask `has_reference` first. Malformed models fail in other ways.
     """
     return ReferenceEvaluator(model, new_ops=_OPS)
 
@@ -45,7 +45,7 @@ def has_reference(domain: str, op: str) -> bool:
     opsets = [helper.make_opsetid(d, newest_opset(d)) for d in dict.fromkeys((domain, ""))]
     try:
         make_evaluator(helper.make_model(graph, opset_imports=opsets))
-    except NotImplementedError:  # how onnx.reference says that it lacks an operator
+    except NotImplementedError:  # onnx.reference's only way to say that it lacks an operator
         return False
     except Exception:  # it knows the operator, and misses the attributes that the probe lacks
         return True

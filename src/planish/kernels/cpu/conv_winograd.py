@@ -26,14 +26,9 @@ from planish.kernels.cpu.epilogue import accumulator_dtype
 from planish.kernels.cpu.operands import refuse_bytes
 from planish.kernels.cpu.template import template_kernel
 from planish.kernels.cpu.winograd_code import LINE, WinogradShape, WinogradWriter, channel_blocks
-from planish.kernels.cpu.winograd_numbers import (
-    SUM_BITS,
-    Numbers,
-    float_numbers,
-    integer_numbers,
-)
+from planish.kernels.cpu.winograd_numbers import Numbers, float_numbers, integer_numbers
 from planish.kernels.kernel import Config, Kernel, Refuse, Source
-from planish.kernels.workload import Workload, typical
+from planish.kernels.workload import NARROW_SUMS, Workload, typical
 from planish.targets.cpu import CpuTarget
 
 
@@ -69,8 +64,8 @@ def _refuse_bytes(w: Workload, t: CpuTarget) -> str | None:
         return reason
     if not t.dot:
         return "the target has no products of 16-bit pairs"
-    if w.sum_bits > SUM_BITS:
-        return f"sums may lie beyond 2 to the {SUM_BITS}, which exact transforms need"
+    if w.sum_bits > NARROW_SUMS:
+        return f"sums may lie beyond 2 to the {NARROW_SUMS}, which exact transforms need"
     return None
 
 

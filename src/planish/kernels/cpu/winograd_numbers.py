@@ -10,7 +10,7 @@ most 100 of them, weights are transformed by matrices of whole numbers, and both
 Rows of G are multiplied by what makes them whole, and columns of Aᵀ divided by it; rows of Aᵀ are
 multiplied by what makes those whole. What is left to divide an output by, d, is 9 · 2ᵏ, k ≤ 6.
 Sums wrap modulo 2³²: 9 has an inverse there, and y·2ᵏ is right if it fits. So y must lie within
-±2²⁵, which lowering proves from the weights (`Workload.sum_bits`).
+±2²⁵ (`NARROW_SUMS`), which lowering proves from the weights (`Workload.sum_bits`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from planish.kernels.cpu.winograd_math import (
 from planish.targets.cpu import CpuTarget
 from planish.targets.ir import Function, Val, integer, vector
 
-SUM_BITS = 25  # of a sum y; shifted left by 6 it still fits 32 bits
 _SCALES = (24, 6, 6, 24, 24, 6)  # of the rows of F(4, 3)'s G; they keep every U within 49·128
 _WORD = 4  # bytes
 
