@@ -54,6 +54,23 @@ def test_levels_take_more_and_more_tactics() -> None:
     assert {t.kernel.name for t in candidates(WORKLOAD, TARGET, 2).tactics} == heads
 
 
+def test_ties_end_alike_in_the_race_and_from_its_times() -> None:
+    """The last candidates are fastest at first; then all are equal, but for less than is kept."""
+    seen: dict[str, int] = {}
+    order = [tactic.text for tactic in FOUND.tactics]
+
+    def cost(tactic: Tactic) -> float:
+        seen[tactic.text] = seen.get(tactic.text, 0) + 1
+        place = order.index(tactic.text)
+        return 2.0 - place / 100 if seen[tactic.text] == 1 else 1.0 - place * 1e-6
+
+    cache = TimingCache(None)
+    first = _race(_clock(cost), cache).winner()
+    again = _race(_clock(lambda tactic: 0.0), cache)
+    assert again.fixed and again.winner() == first
+    assert first.text in order[-4:]
+
+
 def test_a_tactic_is_written_with_its_config() -> None:
     tactic = FOUND.tactics[0]
     assert tactic.text == f"{tactic.kernel.name} {config_text(tactic.config)}".strip()

@@ -26,6 +26,7 @@ from planish.base import knobs
 from planish.base.errors import CacheError
 from planish.targets.cpu import CpuTarget
 
+DIGITS = 3  # of microseconds; races compare what the cache keeps, so that both agree on ties
 FORMAT = 1
 
 
@@ -98,7 +99,7 @@ class TimingCache:
     def record(self, workload: Timed, target: CpuTarget, tactic: str, micros: float) -> None:
         """Note a time."""
         key = _key(workload, target)
-        self._entries.setdefault(key, {})[tactic] = round(micros, 3)
+        self._entries.setdefault(key, {})[tactic] = round(micros, DIGITS)
         self._workloads[key] = str(workload)
         self.changed = True
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from planish.kernels.workload import Workload
 from planish.targets.cpu import CpuTarget
-from planish.tune.cache import TimingCache
+from planish.tune.cache import DIGITS, TimingCache
 from planish.tune.candidates import Candidates
 from planish.tune.check import plainest
 from planish.tune.compile import Tactic
@@ -146,14 +146,16 @@ def _run_turn(races: dict[Workload, Race], turn: int, runs: int, measure: Measur
     for workload, micros in measure(choice, runs).items():
         race = races[workload]
         if not race.fixed:
-            race.times.setdefault(choice[workload].text, []).extend(micros)
+            times = race.times.setdefault(choice[workload].text, [])
+            times += [round(one, DIGITS) for one in micros]
 
 
 def _drop_slow(race: Race, keep: float) -> None:
     timed = sorted((t for t in race.tactics if t.text in race.times), key=race.priced)
     if timed:
         limit = race.priced(timed[0]) * keep
-        race.tactics = [t for t in timed if race.priced(t) <= limit][:KEPT]
+        kept = [t for t in timed if race.priced(t) <= limit][:KEPT]
+        race.tactics = [t for t in race.tactics if t in kept]
 
 
 def verdict(race: Race, found: Candidates, chosen: Tactic) -> tuple[str, ...]:
